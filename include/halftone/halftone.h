@@ -1,0 +1,16 @@
+/* Everything, in the order a reader learns it. */
+#ifndef HT_HALFTONE_H
+#define HT_HALFTONE_H
+
+#include <halftone/status.h>
+#include <halftone/context.h>
+#include <halftone/tensor.h>
+#include <halftone/format.h>
+#include <halftone/checkpoint.h>
+#include <halftone/tokenizer.h>
+#include <halftone/recipe.h>
+#include <halftone/quant.h>
+#include <halftone/linear.h>
+#include <halftone/model.h>
+
+#endif

@@ -1,0 +1,84 @@
+/* Models: load a decoder, run it, generate, evaluate. */
+#ifndef HT_MODEL_H
+#define HT_MODEL_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include <halftone/checkpoint.h>
+#include <halftone/context.h>
+#include <halftone/status.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct ht_model ht_model;
+
+typedef struct ht_model_info {
+    const char *architecture; /* row of `halftone list architectures` */
+    size_t vocabulary, hidden, layers, heads, kv_heads, head_dim, experts, context;
+    uint64_t parameters, weight_bytes;
+} ht_model_info;
+
+/* Load the model in directory `path`; weights stay mapped in their stored format.
+ * Fails with UNSUPPORTED (architecture or config value unknown, named), CORRUPT (missing tensor, wrong shape). */
+HT_API ht_status ht_model_open(ht_context *ctx, const char *path, ht_model **out);
+HT_API void ht_model_close(ht_model *model);
+HT_API ht_model_info ht_model_describe(const ht_model *model);
+
+/* A sequence being extended: the key-value cache. */
+typedef struct ht_sequence ht_sequence;
+HT_API ht_status ht_sequence_create(ht_model *model, size_t capacity, ht_sequence **out);
+HT_API void ht_sequence_destroy(ht_sequence *sequence);
+HT_API void ht_sequence_reset(ht_sequence *sequence);
+HT_API size_t ht_sequence_length(const ht_sequence *sequence);
+
+/* Append count tokens; logits of the last `logit_rows` of them (<= count) to logits [logit_rows, vocabulary] f32, or
+ * NULL. Same bits for any thread count. Fails with ARGUMENT (id outside vocabulary, named), SHAPE (past capacity). */
+HT_API ht_status ht_model_forward(ht_model *model, ht_sequence *sequence, const int32_t *ids, size_t count,
+                                  float *logits, size_t logit_rows);
+
+typedef struct ht_sampling {
+    float temperature; /* 0 = greedy */
+    float top_p;       /* 1 = off */
+    uint32_t top_k;    /* 0 = off */
+    uint64_t seed;
+} ht_sampling;
+typedef struct ht_generate_options {
+    size_t max_tokens;
+    ht_sampling sampling;
+    int ignore_eos; /* go on after an end-of-text token */
+    /* Called with every new token; non-zero stops. May be NULL. */
+    int (*on_token)(void *user, int32_t id);
+    void *user;
+} ht_generate_options;
+typedef struct ht_generate_result {
+    size_t count;
+    double prefill_seconds, decode_seconds;
+    size_t prefill_tokens;
+} ht_generate_result;
+/* Continue the prompt; ids_out has room for max_tokens. Ties go to the lower id. */
+HT_API ht_status ht_model_generate(ht_model *model, const int32_t *prompt, size_t prompt_count,
+                                   const ht_generate_options *options, int32_t *ids_out, ht_generate_result *result);
+
+typedef struct ht_evaluate_options {
+    size_t context;     /* window length; default 512 */
+    size_t max_tokens;  /* use only the first N ids; 0 = all */
+    ht_model *against;  /* NULL, or the base model: KL and top-1 agreement in the same pass */
+} ht_evaluate_options;
+typedef struct ht_evaluation {
+    double perplexity, nll, nll_stderr; /* natural log; stderr of the mean over windows */
+    size_t tokens, windows;             /* predicted tokens, whole windows */
+    double seconds, tokens_per_second;
+    double base_perplexity, kl_mean, kl_p99, top1_agreement; /* NaN without against */
+} ht_evaluation;
+/* Perplexity by the protocol of docs/evaluation.md: non-overlapping windows, last partial one dropped, positions
+ * 1..context-1 of each. Fails with ARGUMENT when the text is shorter than one window. */
+HT_API ht_status ht_model_evaluate(ht_model *model, const int32_t *ids, size_t count,
+                                   const ht_evaluate_options *options, ht_evaluation *out);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

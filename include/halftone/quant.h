@@ -1,0 +1,111 @@
+/* Quantizing a checkpoint: plan it, do it, prove it, compare.
+ *
+ * Smallest use:
+ *     ht_quantize_options options = ht_quantize_options_default();
+ *     options.scheme = "mxfp4";
+ *     ht_quantize_checkpoint(ctx, "models/novel-7m", "out", &options, NULL);
+ */
+#ifndef HT_QUANT_H
+#define HT_QUANT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include <halftone/checkpoint.h>
+#include <halftone/context.h>
+#include <halftone/format.h>
+#include <halftone/recipe.h>
+#include <halftone/status.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct ht_quantize_options {
+    const char *scheme;      /* one of scheme, recipe_path must be given */
+    const char *recipe_path;
+    const char *method;      /* NULL = "rtn" */
+    const char *profile;     /* NULL = the recipe's, else "compressed-tensors" */
+    ht_scale_rule scale_rule; /* HT_SCALE_DEFAULT = the recipe's, else mse for MX */
+    ht_dtype scale_dtype;    /* of INT and FLOAT8 scales as stored: HT_F32 (default) or HT_BF16 */
+    ht_resume resume;        /* default HT_RESUME_AUTO */
+    int strict;              /* a tensor that cannot get what was asked is POLICY instead of kept with a reason */
+    int overwrite;           /* replace an existing output */
+    uint64_t shard_bytes;    /* 0 = 5 GB */
+    size_t chunk_bytes;      /* input per work item; 0 = chosen. Never changes the result */
+} ht_quantize_options;
+HT_API ht_quantize_options ht_quantize_options_default(void);
+
+/* One tensor of a plan, and what became of it. */
+typedef struct ht_plan_tensor {
+    const char *name;
+    const char *asked;   /* scheme that the recipe asked for, "keep" or "" (no rule) */
+    const char *got;     /* scheme, or the stored dtype when kept */
+    const char *reason;  /* "" when got what was asked; else why not */
+    const char *method;  /* "" when kept */
+    uint64_t bytes_before, bytes_after;
+    double error;        /* relative: |w - w'| / |w| (Frobenius); NaN until quantized, 0 when kept */
+    const char *fallback; /* "" or what replaced the method */
+} ht_plan_tensor;
+
+typedef struct ht_plan ht_plan;
+
+/* Apply the recipe to the checkpoint's headers. Reads no tensor data. Fails with ARGUMENT (a rule that matches
+ * nothing, an unknown name), POLICY (strict). */
+HT_API ht_status ht_plan_create(ht_context *ctx, const ht_checkpoint *checkpoint, const ht_quantize_options *options,
+                                ht_plan **out);
+HT_API void ht_plan_destroy(ht_plan *plan);
+HT_API size_t ht_plan_count(const ht_plan *plan);
+HT_API const ht_plan_tensor *ht_plan_at(const ht_plan *plan, size_t index);
+
+typedef struct ht_plan_summary {
+    uint64_t bytes_before, bytes_after;
+    double bits_per_weight;          /* stored bits over values of quantized tensors; 0 if none */
+    size_t peak_memory_bytes;        /* estimate: buffers of the run, mapped files not counted */
+    double seconds;                  /* estimate before, measured after */
+    size_t quantized, kept, refused; /* tensors */
+    double bytes_per_second;         /* input rate; 0 before */
+} ht_plan_summary;
+HT_API ht_plan_summary ht_plan_summarize(const ht_plan *plan);
+
+/* Quantize the checkpoint at input into directory output. The result is complete or absent: see checkpoint.h.
+ * out_plan may be NULL; otherwise receives the plan with errors filled in (destroy it).
+ * Same bytes for any thread count, chunk size, and for a run resumed after a kill.
+ * Fails with CANCELLED when stopped (resumable) and as ht_plan_create and the writer do. */
+HT_API ht_status ht_quantize_checkpoint(ht_context *ctx, const char *input, const char *output,
+                                        const ht_quantize_options *options, ht_plan **out_plan);
+
+/* --- Proof ---------------------------------------------------------------------------------------------- */
+
+typedef struct ht_check {
+    const char *name;   /* "shapes", "config", "fused-groups", "round-trip", ... */
+    int ok;
+    const char *detail; /* one line: what was looked at, or what is wrong and where */
+} ht_check;
+typedef struct ht_verification ht_verification;
+
+/* Re-read a written checkpoint as a stranger would. against: the float original (may be NULL): names and shapes
+ * must match and decoded values must lie within the format's bound. reader: NULL or "vllm", "transformers",
+ * "llama.cpp": also that reader's rules. A failed check is a result, not an error. */
+HT_API ht_status ht_verify(ht_context *ctx, const char *path, const char *against, const char *reader,
+                           ht_verification **out);
+HT_API int ht_verification_ok(const ht_verification *verification);
+HT_API const ht_check *ht_verification_check(const ht_verification *verification, size_t index); /* NULL past end */
+HT_API void ht_verification_destroy(ht_verification *verification);
+
+typedef struct ht_tensor_difference {
+    const char *name;
+    double sqnr_db;  /* 10 log10(sum a^2 / sum (a-b)^2); +inf when equal */
+    double max_abs;
+    const char *note; /* "" or "only in A", "shapes differ", ... */
+} ht_tensor_difference;
+typedef struct ht_comparison ht_comparison;
+/* Compare two checkpoints parameter by parameter, decoded to f32. */
+HT_API ht_status ht_compare(ht_context *ctx, const char *a, const char *b, ht_comparison **out);
+HT_API const ht_tensor_difference *ht_comparison_at(const ht_comparison *comparison, size_t index);
+HT_API void ht_comparison_destroy(ht_comparison *comparison);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,70 @@
+/* Schemes, methods and recipes: which tensors get which treatment.
+ *
+ * A recipe is YAML: ordered rules, the first that matches a tensor decides.
+ *
+ *     version: 1
+ *     profile: compressed-tensors        # optional
+ *     options: {scale_rule: mse}         # defaults for every rule
+ *     rules:
+ *       - match: "re:.*lm_head.*"        # exact name, glob (* ? [..]; * stays inside a name part, ** does not), or re:
+ *         keep: true
+ *       - match: ["**.q_proj.weight", "**.k_proj.weight"]
+ *         scheme: mxfp8
+ *       - match: linear                  # the words linear, embedding, expert, router, norm: classes by name and shape
+ *         scheme: mxfp4
+ *         method: rtn
+ *         options: {scale_rule: even}
+ *
+ * A rule that matches nothing is an error; so is a fused group (q/k/v, gate/up) with unequal schemes unless
+ * `allow_mixed_groups: true`.
+ */
+#ifndef HT_RECIPE_H
+#define HT_RECIPE_H
+
+#include <stddef.h>
+
+#include <halftone/context.h>
+#include <halftone/format.h>
+#include <halftone/status.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* What a user asks for one linear layer. */
+typedef struct ht_scheme {
+    char name[32];       /* canonical */
+    ht_format weight;
+    int has_input;
+    ht_format input;     /* dynamic quantization of the activations */
+    ht_scale_rule input_rule;
+} ht_scheme;
+
+/* Canonical names and aliases of design.md section 2 ("mxfp4", "W4A16", "int4-g32-asym"), case ignored.
+ * Fails with ARGUMENT, naming the nearest. */
+HT_API ht_status ht_scheme_parse(const char *name, ht_scheme *out);
+
+typedef struct ht_list_item {
+    const char *name;
+    const char *summary;
+    const char *aliases; /* "" if none */
+} ht_list_item;
+/* Tables behind `halftone list`; NULL past the end. */
+HT_API const ht_list_item *ht_scheme_list(size_t index);
+HT_API const ht_list_item *ht_method_list(size_t index);
+HT_API const ht_list_item *ht_profile_list(size_t index);
+HT_API const ht_list_item *ht_architecture_list(size_t index);
+
+typedef struct ht_recipe ht_recipe;
+
+/* A recipe from a file, from text, or the built-in one for a scheme (all linears of the decoder blocks incl. experts;
+ * embeddings, lm_head, router and norms kept). Fails with IO, CORRUPT (file, line, key and what is allowed), ARGUMENT. */
+HT_API ht_status ht_recipe_open(ht_context *ctx, const char *path, ht_recipe **out);
+HT_API ht_status ht_recipe_parse(ht_context *ctx, const char *yaml, size_t bytes, ht_recipe **out);
+HT_API ht_status ht_recipe_for_scheme(ht_context *ctx, const char *scheme, const char *method, ht_recipe **out);
+HT_API void ht_recipe_close(ht_recipe *recipe);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
