@@ -40,14 +40,14 @@ HT_API const char *ht_checkpoint_metadata_value(const ht_checkpoint *checkpoint,
 /* A stored tensor, as it is in the file. */
 typedef struct ht_stored_tensor {
     const char *name;
-    ht_dtype dtype;         /* HT_U8 for GGUF block types */
-    ht_format format;       /* PLAIN, or the GGUF block format */
+    ht_dtype dtype;   /* HT_U8 for GGUF block types */
+    ht_format format; /* PLAIN, or the GGUF block format */
     unsigned rank;
     size_t shape[HT_MAX_RANK]; /* logical, slowest dimension first */
     size_t bytes;
-    const char *file;       /* file name inside the directory */
-    uint64_t offset;        /* of the first byte in that file */
-    const void *data;       /* mapped */
+    const char *file; /* file name inside the directory */
+    uint64_t offset;  /* of the first byte in that file */
+    const void *data; /* mapped */
 } ht_stored_tensor;
 
 /* Stored tensors, ordered by name (bytewise). NULL past the end. */
@@ -62,11 +62,11 @@ typedef struct ht_parameter {
     unsigned rank;
     size_t shape[HT_MAX_RANK]; /* logical */
     int quantized;
-    ht_weight weight;          /* rank 2: batch 1; rank 3: batch = shape[0]; rank 0, 1: a single row */
-    int has_input;             /* the scheme quantizes this linear's input */
+    ht_weight weight; /* rank 2: batch 1; rank 3: batch = shape[0]; rank 0, 1: a single row */
+    int has_input;    /* the scheme quantizes this linear's input */
     ht_format input;
-    ht_scale_rule input_rule;  /* MX: scale rule of the dynamic activation cast */
-    size_t stored[8];          /* indices of its stored tensors */
+    ht_scale_rule input_rule; /* MX: scale rule of the dynamic activation cast */
+    size_t stored[8];         /* indices of its stored tensors */
     size_t stored_count;
 } ht_parameter;
 
@@ -89,11 +89,11 @@ typedef struct ht_output_tensor {
 typedef enum ht_resume { HT_RESUME_AUTO, HT_RESUME_REQUIRED, HT_RESUME_NEVER } ht_resume;
 
 typedef struct ht_writer_options {
-    uint64_t shard_bytes;     /* largest shard; 0 = 5 GB. One tensor is never split */
+    uint64_t shard_bytes; /* largest shard; 0 = 5 GB. One tensor is never split */
     ht_resume resume;
-    const char *fingerprint;  /* text that must be equal on resume: "key=value\n..." ; a mismatch names the key */
+    const char *fingerprint;     /* text that must be equal on resume: "key=value\n..." ; a mismatch names the key */
     const char *const *metadata; /* key, value, key, value, ..., NULL: safetensors __metadata__ */
-    int overwrite;            /* replace an existing output */
+    int overwrite;               /* replace an existing output */
 } ht_writer_options;
 
 /* Begin a checkpoint in `directory`. All tensors are known beforehand, so the layout of every shard is fixed:

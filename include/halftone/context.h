@@ -49,16 +49,17 @@ typedef void ht_task_fn(void *arg, size_t index);
 typedef void ht_parallel_for_fn(void *user, size_t count, ht_task_fn *task, void *arg);
 
 typedef struct ht_context_options {
-    size_t threads;       /* worker threads incl. the caller; 0 = CPUs this process may use (affinity, cgroup) */
-    const char *cpu;      /* cap on CPU features: "baseline" "avx2" "avx512" ... (docs/kernels.md); NULL = HALFTONE_CPU, else all */
-    const char *device;   /* "cpu" (default when NULL) or "cuda" or "cuda:<index>" */
-    uint64_t seed;        /* seed of every random choice; default 0 */
-    size_t memory_limit;  /* bytes the library's own buffers may take; 0 = no limit. Mapped files do not count */
+    size_t threads; /* worker threads incl. the caller; 0 = CPUs this process may use (affinity, cgroup) */
+    const char
+        *cpu; /* cap on CPU features: "baseline" "avx2" "avx512" ... (docs/kernels.md); NULL = HALFTONE_CPU, else all */
+    const char *device;     /* "cpu" (default when NULL) or "cuda" or "cuda:<index>" */
+    uint64_t seed;          /* seed of every random choice; default 0 */
+    size_t memory_limit;    /* bytes the library's own buffers may take; 0 = no limit. Mapped files do not count */
     ht_allocator allocator; /* all NULL = aligned malloc */
     ht_log_fn *log;
     ht_progress_fn *progress;
     ht_cancelled_fn *cancelled;
-    void *callback_user; /* passed to log, progress and cancelled */
+    void *callback_user;              /* passed to log, progress and cancelled */
     ht_parallel_for_fn *parallel_for; /* NULL = own pool */
     void *parallel_for_user;
 } ht_context_options;

@@ -42,12 +42,12 @@ typedef enum ht_family {
 
 /* Order of codes narrower than a byte. */
 typedef enum ht_packing {
-    HT_PACK_BYTES,    /* one code a byte (or the dtype's own size) */
-    HT_PACK_LOW,      /* 4 bits, element 2j in the low nibble */
-    HT_PACK_HIGH,     /* 4 bits, element 2j in the high nibble */
-    HT_PACK_BITS,     /* LSB-first bit stream along the row, rows padded to bytes */
-    HT_PACK_WORDS,    /* LSB-first bit stream along the row, rows padded to 32-bit words; code + 2^(bits-1) */
-    HT_PACK_BLOCK     /* inside a GGUF block */
+    HT_PACK_BYTES, /* one code a byte (or the dtype's own size) */
+    HT_PACK_LOW,   /* 4 bits, element 2j in the low nibble */
+    HT_PACK_HIGH,  /* 4 bits, element 2j in the high nibble */
+    HT_PACK_BITS,  /* LSB-first bit stream along the row, rows padded to bytes */
+    HT_PACK_WORDS, /* LSB-first bit stream along the row, rows padded to 32-bit words; code + 2^(bits-1) */
+    HT_PACK_BLOCK  /* inside a GGUF block */
 } ht_packing;
 
 typedef enum ht_plane {
@@ -65,25 +65,24 @@ typedef enum ht_global_rule { HT_GLOBAL_MULTIPLIES, HT_GLOBAL_DIVIDES } ht_globa
 typedef struct ht_format {
     ht_family family;
     ht_dtype element;
-    ht_dtype scale;      /* HT_DTYPE_NONE: no scales plane */
-    ht_dtype zero;       /* HT_DTYPE_NONE: symmetric. Integer: value = (code - zero) * scale; float: code * scale + zero */
-    ht_dtype scale2;     /* HT_DTYPE_NONE: scales are not quantized themselves */
-    ht_dtype global;     /* HT_DTYPE_NONE or HT_F32 */
+    ht_dtype scale;  /* HT_DTYPE_NONE: no scales plane */
+    ht_dtype zero;   /* HT_DTYPE_NONE: symmetric. Integer: value = (code - zero) * scale; float: code * scale + zero */
+    ht_dtype scale2; /* HT_DTYPE_NONE: scales are not quantized themselves */
+    ht_dtype global; /* HT_DTYPE_NONE or HT_F32 */
     uint32_t block_rows; /* values that share a scale: block_rows x block_cols; 0 = the whole extent */
     uint32_t block_cols;
-    uint32_t block2;     /* scales that share one scale2; 0 = none */
+    uint32_t block2; /* scales that share one scale2; 0 = none */
     ht_packing packing;
     ht_global_rule global_rule;
-    uint16_t variant;    /* codebook or GGUF type number (GGUF's own ids); 0 elsewhere */
+    uint16_t variant;     /* codebook or GGUF type number (GGUF's own ids); 0 elsewhere */
     uint16_t block_bytes; /* bytes of one GGUF block; 0 elsewhere */
 } ht_format;
 
 /* Parse a text name, case ignored, '-' and '_' alike:
  *   f32 bf16 f16 | mxfp8 (e4m3) mxfp8_e5m2 mxfp6_e2m3 mxfp6_e3m2 mxfp4 mxint8 | nvfp4 nvfp4_single
  *   fp8_tensor fp8_row fp8_block (and fp8_e5m2_...) | int<1..8>_<g<16..256>|row|tensor|token>[_asym|_float0]
- *   nf4 fp4 nf4_flat fp4_flat (no double quantization) nf4_torchao | map8_signed map8_unsigned map4_signed map4_unsigned
- *   q4_0 q4_1 q5_0 ... iq4_xs (GGUF)
- * Fails with FORMAT, naming the nearest known name. */
+ *   nf4 fp4 nf4_flat fp4_flat (no double quantization) nf4_torchao | map8_signed map8_unsigned map4_signed
+ * map4_unsigned q4_0 q4_1 q5_0 ... iq4_xs (GGUF) Fails with FORMAT, naming the nearest known name. */
 HT_API ht_status ht_format_parse(const char *name, ht_format *out);
 
 /* Canonical name into buffer; returns its length, as snprintf. ht_format_parse reads it back. */
@@ -92,8 +91,8 @@ HT_API size_t ht_format_name(const ht_format *format, char *buffer, size_t size)
 /* Every named format, for lists: NULL past the end. Parameterized ones appear as patterns ("int<bits>_g<group>"). */
 typedef struct ht_format_info {
     const char *name;
-    const char *summary;      /* one line */
-    double bits_per_value;    /* at large sizes; 0 when it depends on a parameter */
+    const char *summary;   /* one line */
+    double bits_per_value; /* at large sizes; 0 when it depends on a parameter */
     int has_encoder;
 } ht_format_info;
 HT_API const ht_format_info *ht_format_list(size_t index);
@@ -132,14 +131,14 @@ typedef enum ht_scale_rule {
     HT_SCALE_RCEIL,
     HT_SCALE_CEIL,
     HT_SCALE_EVEN,
-    HT_SCALE_MSE      /* also NVFP4/INT/FLOAT8: search of clipped scales, smallest squared error */
+    HT_SCALE_MSE /* also NVFP4/INT/FLOAT8: search of clipped scales, smallest squared error */
 } ht_scale_rule;
 
 /* Integer scales (formats.md 6.2). */
 typedef enum ht_int_rule {
-    HT_INT_SYMMETRIC,  /* amax / ((qmax - qmin) / 2): int8 /127.5, int4 /7.5 */
-    HT_INT_NO_CLIP,    /* max(min / qmin, max / qmax) */
-    HT_INT_FULL        /* amax / -qmin: torchao plain int4, amax / 8 */
+    HT_INT_SYMMETRIC, /* amax / ((qmax - qmin) / 2): int8 /127.5, int4 /7.5 */
+    HT_INT_NO_CLIP,   /* max(min / qmin, max / qmax) */
+    HT_INT_FULL       /* amax / -qmin: torchao plain int4, amax / 8 */
 } ht_int_rule;
 
 /* NVFP4 block scales: lower clamp 2^-6 (torchao inference) or none, zero-safe (training recipe). */
@@ -149,12 +148,12 @@ typedef struct ht_row_options {
     ht_scale_rule scale_rule;
     ht_int_rule int_rule;
     ht_nvfp4_rule nvfp4_rule;
-    ht_dtype arithmetic;   /* HT_F32, or HT_BF16/HT_F16: round every step of the scale computation as torch does */
-    int power_of_two;      /* FLOAT8: scale rounded to a power of two */
-    float amax_lower;      /* FLOAT8: clamp of amax; 0 = none */
-    float amax_upper;      /* 0 = none */
-    float epsilon;         /* smallest scale (INT), or amax where a format says so; 0 = the format's own */
-    int qmin, qmax;        /* INT: both 0 = the full range of the element */
+    ht_dtype arithmetic; /* HT_F32, or HT_BF16/HT_F16: round every step of the scale computation as torch does */
+    int power_of_two;    /* FLOAT8: scale rounded to a power of two */
+    float amax_lower;    /* FLOAT8: clamp of amax; 0 = none */
+    float amax_upper;    /* 0 = none */
+    float epsilon;       /* smallest scale (INT), or amax where a format says so; 0 = the format's own */
+    int qmin, qmax;      /* INT: both 0 = the full range of the element */
 } ht_row_options;
 
 HT_API ht_row_options ht_row_options_default(void);
@@ -204,12 +203,12 @@ HT_API void ht_unswizzle_scales(const uint8_t *swizzled, size_t rows, size_t col
 
 typedef struct ht_weight {
     ht_format format;
-    size_t batch; /* experts; 1 for a plain matrix */
-    size_t rows;  /* outputs (N) */
-    size_t cols;  /* inputs (K) */
-    int transposed;                     /* PLAIN only: stored [cols, rows] per batch entry */
-    const void *plane[HT_PLANE_COUNT];  /* of batch entry 0 */
-    size_t stride[HT_PLANE_COUNT];      /* bytes from one batch entry's plane to the next */
+    size_t batch;                      /* experts; 1 for a plain matrix */
+    size_t rows;                       /* outputs (N) */
+    size_t cols;                       /* inputs (K) */
+    int transposed;                    /* PLAIN only: stored [cols, rows] per batch entry */
+    const void *plane[HT_PLANE_COUNT]; /* of batch entry 0 */
+    size_t stride[HT_PLANE_COUNT];     /* bytes from one batch entry's plane to the next */
 } ht_weight;
 
 /* Planes of one batch entry. */

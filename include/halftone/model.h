@@ -63,9 +63,9 @@ HT_API ht_status ht_model_generate(ht_model *model, const int32_t *prompt, size_
                                    const ht_generate_options *options, int32_t *ids_out, ht_generate_result *result);
 
 typedef struct ht_evaluate_options {
-    size_t context;     /* window length; default 512 */
-    size_t max_tokens;  /* use only the first N ids; 0 = all */
-    ht_model *against;  /* NULL, or the base model: KL and top-1 agreement in the same pass */
+    size_t context;    /* window length; default 512 */
+    size_t max_tokens; /* use only the first N ids; 0 = all */
+    ht_model *against; /* NULL, or the base model: KL and top-1 agreement in the same pass */
 } ht_evaluate_options;
 typedef struct ht_evaluation {
     double perplexity, nll, nll_stderr; /* natural log; stderr of the mean over windows */

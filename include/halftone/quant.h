@@ -22,29 +22,29 @@ extern "C" {
 #endif
 
 typedef struct ht_quantize_options {
-    const char *scheme;      /* one of scheme, recipe_path must be given */
+    const char *scheme; /* one of scheme, recipe_path must be given */
     const char *recipe_path;
-    const char *method;      /* NULL = "rtn" */
-    const char *profile;     /* NULL = the recipe's, else "compressed-tensors" */
+    const char *method;       /* NULL = "rtn" */
+    const char *profile;      /* NULL = the recipe's, else "compressed-tensors" */
     ht_scale_rule scale_rule; /* HT_SCALE_DEFAULT = the recipe's, else mse for MX */
-    ht_dtype scale_dtype;    /* of INT and FLOAT8 scales as stored: HT_F32 (default) or HT_BF16 */
-    ht_resume resume;        /* default HT_RESUME_AUTO */
-    int strict;              /* a tensor that cannot get what was asked is POLICY instead of kept with a reason */
-    int overwrite;           /* replace an existing output */
-    uint64_t shard_bytes;    /* 0 = 5 GB */
-    size_t chunk_bytes;      /* input per work item; 0 = chosen. Never changes the result */
+    ht_dtype scale_dtype;     /* of INT and FLOAT8 scales as stored: HT_F32 (default) or HT_BF16 */
+    ht_resume resume;         /* default HT_RESUME_AUTO */
+    int strict;               /* a tensor that cannot get what was asked is POLICY instead of kept with a reason */
+    int overwrite;            /* replace an existing output */
+    uint64_t shard_bytes;     /* 0 = 5 GB */
+    size_t chunk_bytes;       /* input per work item; 0 = chosen. Never changes the result */
 } ht_quantize_options;
 HT_API ht_quantize_options ht_quantize_options_default(void);
 
 /* One tensor of a plan, and what became of it. */
 typedef struct ht_plan_tensor {
     const char *name;
-    const char *asked;   /* scheme that the recipe asked for, "keep" or "" (no rule) */
-    const char *got;     /* scheme, or the stored dtype when kept */
-    const char *reason;  /* "" when got what was asked; else why not */
-    const char *method;  /* "" when kept */
+    const char *asked;  /* scheme that the recipe asked for, "keep" or "" (no rule) */
+    const char *got;    /* scheme, or the stored dtype when kept */
+    const char *reason; /* "" when got what was asked; else why not */
+    const char *method; /* "" when kept */
     uint64_t bytes_before, bytes_after;
-    double error;        /* relative: |w - w'| / |w| (Frobenius); NaN until quantized, 0 when kept */
+    double error;         /* relative: |w - w'| / |w| (Frobenius); NaN until quantized, 0 when kept */
     const char *fallback; /* "" or what replaced the method */
 } ht_plan_tensor;
 
@@ -78,7 +78,7 @@ HT_API ht_status ht_quantize_checkpoint(ht_context *ctx, const char *input, cons
 /* --- Proof ---------------------------------------------------------------------------------------------- */
 
 typedef struct ht_check {
-    const char *name;   /* "shapes", "config", "fused-groups", "round-trip", ... */
+    const char *name; /* "shapes", "config", "fused-groups", "round-trip", ... */
     int ok;
     const char *detail; /* one line: what was looked at, or what is wrong and where */
 } ht_check;
@@ -95,7 +95,7 @@ HT_API void ht_verification_destroy(ht_verification *verification);
 
 typedef struct ht_tensor_difference {
     const char *name;
-    double sqnr_db;  /* 10 log10(sum a^2 / sum (a-b)^2); +inf when equal */
+    double sqnr_db; /* 10 log10(sum a^2 / sum (a-b)^2); +inf when equal */
     double max_abs;
     const char *note; /* "" or "only in A", "shapes differ", ... */
 } ht_tensor_difference;

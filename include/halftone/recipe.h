@@ -33,10 +33,10 @@ extern "C" {
 
 /* What a user asks for one linear layer. */
 typedef struct ht_scheme {
-    char name[32];       /* canonical */
+    char name[32]; /* canonical */
     ht_format weight;
     int has_input;
-    ht_format input;     /* dynamic quantization of the activations */
+    ht_format input; /* dynamic quantization of the activations */
     ht_scale_rule input_rule;
 } ht_scheme;
 
@@ -58,7 +58,8 @@ HT_API const ht_list_item *ht_architecture_list(size_t index);
 typedef struct ht_recipe ht_recipe;
 
 /* A recipe from a file, from text, or the built-in one for a scheme (all linears of the decoder blocks incl. experts;
- * embeddings, lm_head, router and norms kept). Fails with IO, CORRUPT (file, line, key and what is allowed), ARGUMENT. */
+ * embeddings, lm_head, router and norms kept). Fails with IO, CORRUPT (file, line, key and what is allowed), ARGUMENT.
+ */
 HT_API ht_status ht_recipe_open(ht_context *ctx, const char *path, ht_recipe **out);
 HT_API ht_status ht_recipe_parse(ht_context *ctx, const char *yaml, size_t bytes, ht_recipe **out);
 HT_API ht_status ht_recipe_for_scheme(ht_context *ctx, const char *scheme, const char *method, ht_recipe **out);

@@ -24,22 +24,22 @@ extern "C" {
 #endif
 
 /* X(enumerator tail, exit status of the program, text). One list: enum, names and exit statuses follow it. */
-#define HT_STATUS_LIST(X)                                                                          \
-    X(OK, 0, "success")                                                                            \
-    X(ERR_ARGUMENT, 2, "invalid argument")                                                         \
-    X(ERR_SHAPE, 1, "shapes do not fit")                                                           \
-    X(ERR_FORMAT, 1, "format not valid here")                                                      \
-    X(ERR_MEMORY, 5, "not enough memory")                                                          \
-    X(ERR_SPACE, 5, "not enough disk space")                                                       \
-    X(ERR_IO, 3, "input cannot be read")                                                           \
-    X(ERR_CORRUPT, 3, "input is malformed")                                                        \
-    X(ERR_OUTPUT, 1, "output cannot be written")                                                   \
-    X(ERR_UNSUPPORTED, 1, "not supported")                                                         \
-    X(ERR_DEVICE, 5, "device failure")                                                             \
-    X(ERR_COMM, 1, "communication failure")                                                        \
-    X(ERR_NUMERIC, 1, "numerical failure")                                                         \
-    X(ERR_POLICY, 4, "refused by policy")                                                          \
-    X(ERR_MISMATCH, 6, "verified and wrong")                                                       \
+#define HT_STATUS_LIST(X)                                                                                              \
+    X(OK, 0, "success")                                                                                                \
+    X(ERR_ARGUMENT, 2, "invalid argument")                                                                             \
+    X(ERR_SHAPE, 1, "shapes do not fit")                                                                               \
+    X(ERR_FORMAT, 1, "format not valid here")                                                                          \
+    X(ERR_MEMORY, 5, "not enough memory")                                                                              \
+    X(ERR_SPACE, 5, "not enough disk space")                                                                           \
+    X(ERR_IO, 3, "input cannot be read")                                                                               \
+    X(ERR_CORRUPT, 3, "input is malformed")                                                                            \
+    X(ERR_OUTPUT, 1, "output cannot be written")                                                                       \
+    X(ERR_UNSUPPORTED, 1, "not supported")                                                                             \
+    X(ERR_DEVICE, 5, "device failure")                                                                                 \
+    X(ERR_COMM, 1, "communication failure")                                                                            \
+    X(ERR_NUMERIC, 1, "numerical failure")                                                                             \
+    X(ERR_POLICY, 4, "refused by policy")                                                                              \
+    X(ERR_MISMATCH, 6, "verified and wrong")                                                                           \
     X(ERR_CANCELLED, 75, "stopped on request")
 
 typedef enum ht_status {
@@ -64,13 +64,13 @@ HT_API const char *ht_error_message(void);
 HT_API const char *ht_version(void);
 
 /* For short programs: print the message and exit when a call fails. The library itself never exits. */
-#define HT_CHECK(call)                                                                             \
-    do {                                                                                           \
-        ht_status ht_check_status_ = (call);                                                       \
-        if (ht_check_status_ != HT_OK) {                                                           \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, ht_error_message());                \
-            exit(ht_status_exit(ht_check_status_));                                                \
-        }                                                                                          \
+#define HT_CHECK(call)                                                                                                 \
+    do {                                                                                                               \
+        ht_status ht_check_status_ = (call);                                                                           \
+        if (ht_check_status_ != HT_OK) {                                                                               \
+            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, ht_error_message());                                    \
+            exit(ht_status_exit(ht_check_status_));                                                                    \
+        }                                                                                                              \
     } while (0)
 
 #ifdef __cplusplus
