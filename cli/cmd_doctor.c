@@ -1,0 +1,48 @@
+/* halftone doctor: what this machine and this build offer, and what that means for the choice of kernels.
+ * SPDX-License-Identifier: BSD-3-Clause */
+#include "cli/cli.h"
+#include "cli/commands.h"
+
+#include <jansson.h>
+
+static void print_json(const cli_call *call) {
+    json_t *out = cli_json_begin(call), *cpu = json_object(), *features = json_array();
+    json_object_set_new(out, "version", json_string(ht_version()));
+    json_object_set_new(cpu, "name", cli_json_text(ht_context_cpu_name(call->ctx)));
+    json_object_set_new(cpu, "threads", cli_json_count(ht_context_threads(call->ctx)));
+    for (size_t i = 0; ht_context_cpu_feature(call->ctx, i); i++) {
+        const ht_cpu_feature *feature = ht_context_cpu_feature(call->ctx, i);
+        json_t *row = json_object();
+        json_object_set_new(row, "name", cli_json_text(feature->name));
+        json_object_set_new(row, "present", json_boolean(feature->present));
+        json_object_set_new(row, "enabled", json_boolean(feature->enabled));
+        json_object_set_new(row, "source", cli_json_text(feature->source));
+        json_array_append_new(features, row);
+    }
+    json_object_set_new(cpu, "features", features);
+    json_object_set_new(out, "cpu", cpu);
+    cli_json_end(out, CLI_DONE);
+}
+
+static void print_cpu(const cli_call *call) {
+    static const cli_column columns[] = {{"feature", 0, 0}, {"CPU", 0, 0}, {"used", 0, 0}, {"answer from", 0, 0}};
+    printf("halftone %s\n\ncpu: %s, %zu threads\n", ht_version(), ht_context_cpu_name(call->ctx),
+           ht_context_threads(call->ctx));
+    cli_table *table = cli_table_create(columns, 4);
+    for (size_t i = 0; ht_context_cpu_feature(call->ctx, i); i++) {
+        const ht_cpu_feature *feature = ht_context_cpu_feature(call->ctx, i);
+        cli_cell(table, "%s", feature->name);
+        cli_cell(table, "%s", feature->present ? "yes" : "no");
+        cli_cell(table, "%s", feature->enabled ? "yes" : feature->present ? "masked" : "no");
+        cli_cell(table, "%s", feature->source);
+    }
+    cli_table_print(table, stdout);
+}
+
+int cli_doctor(cli_call *call) {
+    if (call->common.json)
+        print_json(call);
+    else
+        print_cpu(call);
+    return CLI_DONE;
+}

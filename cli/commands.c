@@ -1,0 +1,20 @@
+/* The table of commands: one row each. Adding one is a row here, its declaration in commands.h and cmd_<name>.c.
+ * SPDX-License-Identifier: BSD-3-Clause */
+#include "cli/commands.h"
+
+#include <string.h>
+
+static const cli_command commands[] = {
+    {.name = "doctor", .summary = "what this machine and this build offer", .arguments = "", .run = cli_doctor},
+};
+
+const cli_command *cli_command_at(size_t index) {
+    return index < sizeof commands / sizeof *commands ? &commands[index] : NULL;
+}
+
+const cli_command *cli_command_find(const char *name) {
+    for (size_t i = 0; cli_command_at(i); i++)
+        if (strcmp(cli_command_at(i)->name, name) == 0)
+            return cli_command_at(i);
+    return NULL;
+}

@@ -1,0 +1,43 @@
+/* The functions and option tables that the table of commands (commands.c) names. */
+#ifndef HT_CLI_COMMANDS_H
+#define HT_CLI_COMMANDS_H
+
+#include "cli/cli.h"
+
+int cli_inspect(cli_call *call);
+int cli_tokenize(cli_call *call);
+int cli_logits(cli_call *call);
+int cli_plan(cli_call *call);
+int cli_quantize(cli_call *call);
+int cli_verify(cli_call *call);
+int cli_eval(cli_call *call);
+int cli_run(cli_call *call);
+int cli_compare(cli_call *call);
+int cli_bench(cli_call *call);
+int cli_doctor(cli_call *call);
+int cli_list(cli_call *call);
+
+extern const cli_options cli_inspect_options, cli_tokenize_options, cli_logits_options, cli_plan_options,
+    cli_quantize_options, cli_verify_options, cli_eval_options, cli_run_options, cli_compare_options, cli_bench_options,
+    cli_doctor_options;
+
+/* --- Shared by plan and quantize ---------------------------------------------------------------------------- */
+
+typedef struct cli_quantize_values {
+    const char *output;
+    int dry_run, overwrite, resume;
+    uint64_t shard_size, chunk_size;
+    /* The rest is also plan's. */
+    const char *scheme, *recipe, *method, *profile;
+    int scale_rule, scale_dtype, strict, tensors;
+} cli_quantize_values;
+
+/* The library's options for these values. Prints and returns CLI_USAGE when neither or both of scheme and recipe are
+ * given. */
+int cli_quantize_choose(const cli_call *call, ht_quantize_options *out);
+/* Print a plan before anything is computed. */
+int cli_plan_print(const cli_call *call, const ht_plan *plan);
+/* The keys that plan and quantize have in common. `measured`: per tensor also error, method and fallback. */
+void cli_plan_json(struct json_t *out, const ht_plan *plan, int measured);
+
+#endif
