@@ -5,6 +5,32 @@
 
 #include <jansson.h>
 
+static json_t *libraries_json(void) {
+    json_t *all = json_array();
+    ht_library_info info;
+    for (size_t i = 0; ht_library_list(i, &info); i++) {
+        json_t *row = json_object();
+        json_object_set_new(row, "name", cli_json_text(info.name));
+        json_object_set_new(row, "use", cli_json_text(info.use));
+        json_object_set_new(row, "version", cli_json_text(info.version));
+        json_array_append_new(all, row);
+    }
+    return all;
+}
+
+static void print_libraries(void) {
+    static const cli_column columns[] = {{"library", 0, 0}, {"used for", 0, 0}, {"version", 0, 0}};
+    cli_table *table = cli_table_create(columns, 3);
+    ht_library_info info;
+    for (size_t i = 0; ht_library_list(i, &info); i++) {
+        cli_cell(table, "%s", info.name);
+        cli_cell(table, "%s", info.use);
+        cli_cell(table, "%s", *info.version ? info.version : "not in this build");
+    }
+    putchar('\n');
+    cli_table_print(table, stdout);
+}
+
 static void print_json(const cli_call *call) {
     json_t *out = cli_json_begin(call), *cpu = json_object(), *features = json_array();
     json_object_set_new(out, "version", json_string(ht_version()));
@@ -21,6 +47,7 @@ static void print_json(const cli_call *call) {
     }
     json_object_set_new(cpu, "features", features);
     json_object_set_new(out, "cpu", cpu);
+    json_object_set_new(out, "libraries", libraries_json());
     cli_json_end(out, CLI_DONE);
 }
 
@@ -40,9 +67,11 @@ static void print_cpu(const cli_call *call) {
 }
 
 int cli_doctor(cli_call *call) {
-    if (call->common.json)
+    if (call->common.json) {
         print_json(call);
-    else
+    } else {
         print_cpu(call);
+        print_libraries();
+    }
     return CLI_DONE;
 }

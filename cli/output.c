@@ -140,8 +140,11 @@ void cli_table_print(cli_table *table, FILE *out) {
         print_cell(out, table->columns[c].title, &table->columns[c], width[c], c + 1 == table->count);
     fputc('\n', out);
     for (size_t i = 0; i < table->cells; i += table->count) {
-        for (size_t c = 0; c < table->count; c++)
-            print_cell(out, cell_text(table, i + c), &table->columns[c], width[c], c + 1 == table->count);
+        size_t last = table->count - 1; /* no blanks at the end of a line */
+        while (last && !*cell_text(table, i + last))
+            last--;
+        for (size_t c = 0; c <= last; c++)
+            print_cell(out, cell_text(table, i + c), &table->columns[c], width[c], c == last);
         fputc('\n', out);
     }
     for (size_t i = 0; i < table->cells; i++)

@@ -12,5 +12,6 @@
 #include <halftone/quant.h>
 #include <halftone/linear.h>
 #include <halftone/model.h>
+#include <halftone/about.h>
 
 #endif

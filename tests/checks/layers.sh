@@ -4,7 +4,7 @@
 awk '
 function layer_of(module) { return module in layer ? layer[module] : -1 }
 BEGIN {
-    split("base:0 format:1 device:1 tensor:2 kernels:2 ops:3 comm:3 io:3 tokenizer:3 model:4 optim:4 quant:5 train:5", rows, " ")
+    split("base:0 format:1 device:1 tensor:2 kernels:2 ops:3 comm:3 io:3 tokenizer:3 about:3 model:4 optim:4 quant:5 train:5", rows, " ")
     for (i in rows) { split(rows[i], kv, ":"); layer[kv[1]] = kv[2] }
 }
 /^[ \t]*#[ \t]*include[ \t]*"/ {

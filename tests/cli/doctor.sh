@@ -8,3 +8,5 @@ check -n "$(json out.json cpu.name cpu.features.0.name cpu.features.0.present cp
 (export HALFTONE_CPU=baseline; expect 0 halftone doctor --json >masked.json)
 check "$(json masked.json cpu.features.0.enabled)" = false
 (export HALFTONE_CPU=nonsense; expect 2 halftone doctor --json)
+check "$(json out.json libraries.0.name)" = jansson
+check -n "$(json out.json libraries.0.version libraries.5.version)"
