@@ -22,7 +22,7 @@
 #include "base/memory.h"
 #include "base/status.h"
 
-enum { SPINS = 4000, SLOT = 128, MESSAGE = 1024 };
+enum { SPINS = 4000, SLOT = 64, MESSAGE = 1024 }; /* SLOT: a cache line, and what ht_allocate aligns to */
 
 struct ht_pool {
     _Alignas(SLOT) atomic_uint generation;
@@ -192,7 +192,7 @@ static void release_pool(ht_context *ctx, ht_pool *pool) {
 ht_status ht_pool_create(ht_context *ctx, size_t threads, ht_pool **out) {
     ht_pool *pool;
     *out = NULL;
-    HT_TRY(ht_allocate(ctx, 1, sizeof *pool + SLOT, "thread pool", &pool));
+    HT_TRY(ht_allocate(ctx, 1, sizeof *pool, "thread pool", &pool));
     pthread_mutex_init(&pool->mutex, NULL);
     pthread_cond_init(&pool->wake, NULL);
     pool->threads = threads;
