@@ -46,7 +46,7 @@ typedef enum ht_packing {
     HT_PACK_LOW,   /* 4 bits, element 2j in the low nibble */
     HT_PACK_HIGH,  /* 4 bits, element 2j in the high nibble */
     HT_PACK_BITS,  /* LSB-first bit stream along the row, rows padded to bytes */
-    HT_PACK_WORDS, /* LSB-first bit stream along the row, rows padded to 32-bit words; code + 2^(bits-1) */
+    HT_PACK_WORDS, /* LSB-first bit stream along the row, rows padded to 32-bit words; signed + 2^(bits-1) */
     HT_PACK_BLOCK  /* inside a GGUF block */
 } ht_packing;
 
@@ -80,9 +80,13 @@ typedef struct ht_format {
 
 /* Parse a text name, case ignored, '-' and '_' alike:
  *   f32 bf16 f16 | mxfp8 (e4m3) mxfp8_e5m2 mxfp6_e2m3 mxfp6_e3m2 mxfp4 mxint8 | nvfp4 nvfp4_single
- *   fp8_tensor fp8_row fp8_block (and fp8_e5m2_...) | int<1..8>_<g<16..256>|row|tensor|token>[_asym|_float0]
- *   nf4 fp4 nf4_flat fp4_flat (no double quantization) nf4_torchao | map8_signed map8_unsigned map4_signed
- * map4_unsigned q4_0 q4_1 q5_0 ... iq4_xs (GGUF) Fails with FORMAT, naming the nearest known name. */
+ *   fp8_tensor fp8_row fp8_block fp8_g128 (and fp8_e5m2_...)
+ *   int<1..8>_<g<16..256>|row|tensor|token>[_asym|_float0], uint<1..8>_...: groups are multiples of 8
+ *   nf4 fp4 nf4_flat fp4_flat (no double quantization) nf4_torchao
+ *   map8_signed map8_unsigned map4_signed map4_unsigned | q4_0 q4_1 q5_0 ... iq4_xs (GGUF)
+ * and a suffix where a part differs from the usual: _bytes _low _high _bits _words (packing), _scale_bf16 _scale_f16,
+ * _pts (nvfp4: the global number multiplies; nvfp4 itself divides by it, as compressed-tensors stores it).
+ * Fails with FORMAT, naming the nearest known name. */
 HT_API ht_status ht_format_parse(const char *name, ht_format *out);
 
 /* Canonical name into buffer; returns its length, as snprintf. ht_format_parse reads it back. */
@@ -111,14 +115,16 @@ HT_API size_t ht_format_plane_bytes(const ht_format *format, ht_plane plane, siz
 HT_API size_t ht_format_bytes(const ht_format *format, size_t rows, size_t cols); /* all planes */
 HT_API double ht_format_bits_per_value(const ht_format *format, size_t rows, size_t cols);
 
-/* Rows that a slice must be a multiple of so that it can be quantized alone: 1, or block_rows. */
+/* Rows that a slice must be a multiple of so that it can be quantized alone: 1, block_rows, or block2 when scales share
+ * a scale2. SIZE_MAX when one scale belongs to the whole matrix: quantize it whole, or give options.scale. */
 HT_API size_t ht_format_row_step(const ht_format *format);
 
 typedef struct ht_planes {
     void *plane[HT_PLANE_COUNT];
 } ht_planes;
 
-/* The planes of the rows from `row` on (row a multiple of ht_format_row_step). The global plane stays. */
+/* The planes of the rows from `row` on (row a multiple of ht_format_row_step, or any row if that is SIZE_MAX). Planes
+ * of one number for the matrix stay. */
 HT_API ht_planes ht_planes_at_row(const ht_format *format, const ht_planes *planes, size_t cols, size_t row);
 
 /* --- Choosing scales ------------------------------------------------------------------------------- */
@@ -131,15 +137,22 @@ typedef enum ht_scale_rule {
     HT_SCALE_RCEIL,
     HT_SCALE_CEIL,
     HT_SCALE_EVEN,
-    HT_SCALE_MSE /* also NVFP4/INT/FLOAT8: search of clipped scales, smallest squared error */
+    HT_SCALE_MSE,     /* also NVFP4/INT/FLOAT8: search of clipped scales, smallest squared error */
+    HT_SCALE_EVEN_FP4 /* EVEN with the threshold of e2m1 (1.75) for every element: compressed-tensors mxfp8 */
 } ht_scale_rule;
 
 /* Integer scales (formats.md 6.2). */
 typedef enum ht_int_rule {
     HT_INT_SYMMETRIC, /* amax / ((qmax - qmin) / 2): int8 /127.5, int4 /7.5 */
     HT_INT_NO_CLIP,   /* max(min / qmin, max / qmax) */
-    HT_INT_FULL       /* amax / -qmin: torchao plain int4, amax / 8 */
+    HT_INT_FULL       /* amax / -qmin: torchao plain int4, amax / 8; epsilon bounds amax (range), not the scale */
 } ht_int_rule;
+
+/* How a value becomes an integer code. */
+typedef enum ht_code_rule {
+    HT_CODE_RECIPROCAL, /* round(x * (1 / scale)) + zero: torchao */
+    HT_CODE_DIVIDE      /* round(x / scale + zero): compressed-tensors */
+} ht_code_rule;
 
 /* NVFP4 block scales: lower clamp 2^-6 (torchao inference) or none, zero-safe (training recipe). */
 typedef enum ht_nvfp4_rule { HT_NVFP4_INFERENCE, HT_NVFP4_TRAINING } ht_nvfp4_rule;
@@ -148,12 +161,17 @@ typedef struct ht_row_options {
     ht_scale_rule scale_rule;
     ht_int_rule int_rule;
     ht_nvfp4_rule nvfp4_rule;
-    ht_dtype arithmetic; /* HT_F32, or HT_BF16/HT_F16: round every step of the scale computation as torch does */
-    int power_of_two;    /* FLOAT8: scale rounded to a power of two */
-    float amax_lower;    /* FLOAT8: clamp of amax; 0 = none */
-    float amax_upper;    /* 0 = none */
-    float epsilon;       /* smallest scale (INT), or amax where a format says so; 0 = the format's own */
-    int qmin, qmax;      /* INT: both 0 = the full range of the element */
+    ht_dtype arithmetic;    /* HT_F32, or HT_BF16/HT_F16: round every step of the scale computation as torch does */
+    int power_of_two;       /* FLOAT8: scale rounded to a power of two */
+    float amax_lower;       /* FLOAT8: clamp of amax; 0 = none */
+    float amax_upper;       /* 0 = none */
+    float epsilon;          /* smallest scale (INT), or amax where a format says so; 0 = the format's own */
+    int qmin, qmax;         /* INT: both 0 = the full range of the element */
+    ht_code_rule code_rule; /* INT */
+    int raw_range;          /* INT with a zero point: the range of the values as it is, not widened to contain 0 */
+    float
+        scale; /* INT, FLOAT8: this scale for every block (static activations; slices of a matrix that has one scale, */
+    float zero; /* see ht_format_scale), and the zero point that goes with it. scale 0 = both from the data */
 } ht_row_options;
 
 HT_API ht_row_options ht_row_options_default(void);
@@ -169,6 +187,11 @@ HT_API ht_range ht_range_empty(void);
 HT_API ht_status ht_range_add(ht_range *range, const void *x, ht_dtype dtype, size_t count);
 /* The number of HT_PLANE_GLOBAL for a matrix of this range; a zero or non-finite range gives a defined number. */
 HT_API float ht_format_global(const ht_format *format, const ht_row_options *options, const ht_range *range);
+/* Scale and zero point (either may be NULL) that INT or FLOAT8 choose for values of this range, to be passed as
+ * options.scale and options.zero: static activations, or a matrix with one scale that is quantized in slices of rows.
+ * Fails with FORMAT for other families. */
+HT_API ht_status ht_format_scale(const ht_format *format, const ht_row_options *options, const ht_range *range,
+                                 float *scale, float *zero);
 
 /* Quantize rows: choose scales, encode, pack.
  *   x      [rows, cols] float dtype (f32 bf16 f16)

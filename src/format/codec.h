@@ -14,6 +14,9 @@ typedef struct ht_codec {
     ht_status (*quantize)(const ht_format *format, const ht_row_options *options, const void *x, ht_dtype x_dtype,
                           size_t rows, size_t cols, const ht_planes *out);
     ht_status (*dequantize)(const ht_format *format, const ht_planes *in, size_t rows, size_t cols, float *out);
+    /* Scale and zero point for values of a range (ht_format_scale). NULL: the family has no such scale. */
+    void (*scale)(const ht_format *format, const ht_row_options *options, const ht_range *range, float *scale,
+                  float *zero);
 } ht_codec;
 
 /* One per family, in the file named after it: plain.c mx.c nvfp4.c float8.c int.c codebook.c map.c gguf.c */
