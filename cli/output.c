@@ -37,7 +37,8 @@ int cli_fail(const cli_call *call, int exit_status, const char *format, ...) {
 int cli_status(const cli_call *call, ht_status status) {
     if (status == HT_OK)
         return CLI_DONE;
-    return cli_fail(call, ht_status_exit(status), "%s", ht_error_message());
+    const char *message = ht_error_message();
+    return cli_fail(call, ht_status_exit(status), "%s", *message ? message : ht_status_text(status));
 }
 
 void cli_note(const cli_call *call, const char *format, ...) {
