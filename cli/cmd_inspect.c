@@ -52,8 +52,11 @@ static const char *format_of(const ht_stored_tensor *t, char *buffer, size_t siz
     return buffer;
 }
 
-static json_t *tensor_json(const ht_stored_tensor *t) {
+static json_t *tensor_json(const void *checkpoint, size_t index) {
+    const ht_stored_tensor *t = ht_checkpoint_tensor(checkpoint, index);
     char name[64];
+    if (!t)
+        return NULL;
     json_t *row = json_object(), *shape = json_array();
     for (unsigned d = 0; d < t->rank; d++)
         json_array_append_new(shape, cli_json_count(t->shape[d]));
@@ -88,7 +91,7 @@ static json_t *parameters_json(const ht_checkpoint *checkpoint) {
 }
 
 static int print_json(const cli_call *call, const ht_checkpoint *checkpoint, const totals *sum) {
-    json_t *out = cli_json_begin(call), *tensors = json_array(), *metadata = json_object();
+    json_t *out = cli_json_begin(call), *metadata = json_object();
     json_object_set_new(out, "path", cli_json_text(ht_checkpoint_path(checkpoint)));
     json_object_set_new(out, "kind", cli_json_text(ht_checkpoint_kind(checkpoint)));
     json_object_set_new(out, "architecture", cli_json_text(ht_checkpoint_architecture(checkpoint)));
@@ -103,10 +106,7 @@ static int print_json(const cli_call *call, const ht_checkpoint *checkpoint, con
     }
     json_object_set_new(out, "metadata", metadata);
     json_object_set_new(out, "quantized", parameters_json(checkpoint));
-    for (size_t i = 0; i < ht_checkpoint_tensor_count(checkpoint); i++)
-        json_array_append_new(tensors, tensor_json(ht_checkpoint_tensor(checkpoint, i)));
-    json_object_set_new(out, "tensors", tensors);
-    return cli_json_end(out, CLI_DONE);
+    return cli_json_end_rows(out, "tensors", tensor_json, checkpoint, CLI_DONE);
 }
 
 static void print_tensors(const ht_checkpoint *checkpoint) {

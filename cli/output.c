@@ -269,3 +269,28 @@ int cli_json_end(json_t *object, int exit_status) {
     json_decref(object);
     return exit_status;
 }
+
+static void dump_member(const char *key, const json_t *value, int first) {
+    fprintf(stdout, "%s\n \"%s\": ", first ? "{" : ",", key);
+    json_dumpf(value, stdout, JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(17));
+}
+
+int cli_json_end_rows(json_t *object, const char *name, cli_json_row *row, const void *user, int exit_status) {
+    const char *key;
+    json_t *value;
+    int first = 1;
+    json_object_foreach(object, key, value) {
+        dump_member(key, value, first);
+        first = 0;
+    }
+    fprintf(stdout, "%s\n \"%s\": [", first ? "{" : ",", name);
+    for (size_t i = 0; (value = row(user, i)) != NULL; i++) {
+        char *text = json_dumps(value, JSON_COMPACT | JSON_REAL_PRECISION(17));
+        fprintf(stdout, "%s\n  %s", i ? "," : "", text ? text : "null");
+        free(text);
+        json_decref(value);
+    }
+    fputs("\n ]\n}\n", stdout);
+    json_decref(object);
+    return exit_status;
+}
