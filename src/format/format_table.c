@@ -21,6 +21,16 @@
         .family = HT_FAMILY_INT, .element = dtype, .scale = HT_F32, .block_rows = rows, .block_cols = cols,            \
         .packing = pack                                                                                                \
     }
+#define CODEBOOK(id, scales, scales2, nest)                                                                            \
+    {                                                                                                                  \
+        .family = HT_FAMILY_CODEBOOK, .element = HT_U4, .scale = scales, .scale2 = scales2, .block_rows = 1,           \
+        .block_cols = 64, .block2 = nest, .packing = HT_PACK_HIGH, .variant = id                                       \
+    }
+#define MAP(id, dtype, block, pack)                                                                                    \
+    {                                                                                                                  \
+        .family = HT_FAMILY_MAP, .element = dtype, .scale = HT_F32, .block_rows = 1, .block_cols = block,              \
+        .packing = pack, .variant = id                                                                                 \
+    }
 #define GGUF(id, values, bytes)                                                                                        \
     {                                                                                                                  \
         .family = HT_FAMILY_GGUF, .block_rows = 1, .block_cols = values, .packing = HT_PACK_BLOCK, .variant = id,      \
@@ -85,6 +95,22 @@ const ht_format_row ht_format_rows[] = {
      INT(HT_U4, 1, 128, HT_PACK_BYTES)},
     {{"uint<bits>_row", "unsigned integers, f32 scale per row, one a byte", 0, 1}, INT(HT_U4, 1, 0, HT_PACK_BYTES)},
     {{"uint<bits>_tensor", "unsigned integers, one f32 scale, one a byte", 0, 1}, INT(HT_U4, 0, 0, HT_PACK_BYTES)},
+
+    {{"nf4", "normal quantiles, 8-bit scale per 64, f32 per 256 scales", 4.126953125, 1}, CODEBOOK(0, HT_U8, HT_F32, 256)},
+    {{"fp4", "4-bit float of bitsandbytes, 8-bit scale per 64, f32 per 256 scales", 4.126953125, 1},
+     CODEBOOK(1, HT_U8, HT_F32, 256)},
+    {{"nf4_flat", "normal quantiles, f32 scale per 64", 4.5, 1}, CODEBOOK(0, HT_F32, HT_DTYPE_NONE, 0)},
+    {{"fp4_flat", "4-bit float of bitsandbytes, f32 scale per 64", 4.5, 1}, CODEBOOK(1, HT_F32, HT_DTYPE_NONE, 0)},
+    {{"nf4_torchao", "normal quantiles to 4 digits, f32 scale per 64", 4.5, 1}, CODEBOOK(2, HT_F32, HT_DTYPE_NONE, 0)},
+
+    {{"map8_signed", "8-bit dynamic map, f32 scale per 256 (first moments)", 8.125, 1},
+     MAP(0, HT_U8, 256, HT_PACK_BYTES)},
+    {{"map8_unsigned", "8-bit dynamic map, f32 scale per 256 (second moments)", 8.125, 1},
+     MAP(1, HT_U8, 256, HT_PACK_BYTES)},
+    {{"map4_signed", "4-bit dynamic map, f32 scale per 128 (first moments)", 4.25, 1},
+     MAP(2, HT_U4, 128, HT_PACK_HIGH)},
+    {{"map4_unsigned", "4-bit linear map without zero, f32 scale per 128 (second moments)", 4.25, 1},
+     MAP(3, HT_U4, 128, HT_PACK_HIGH)},
 };
 const size_t ht_format_row_count = sizeof ht_format_rows / sizeof *ht_format_rows;
 
