@@ -15,9 +15,6 @@
 #include "io/json.h"
 
 ht_status ht_checkpoint_add_metadata(ht_checkpoint *checkpoint, const char *key, const char *value) {
-    for (size_t i = 0; i < checkpoint->metadata_count; i++)
-        if (strcmp(checkpoint->metadata[2 * i], key) == 0 && strcmp(checkpoint->metadata[2 * i + 1], value) == 0)
-            return HT_OK; /* shards repeat theirs */
     if (checkpoint->metadata_count == checkpoint->metadata_capacity) {
         size_t capacity = checkpoint->metadata_capacity * 2 + 8;
         const char **grown = ht_arena_alloc(&checkpoint->arena, 2 * capacity * sizeof *grown);
@@ -34,6 +31,31 @@ ht_status ht_checkpoint_add_metadata(ht_checkpoint *checkpoint, const char *key,
     return HT_OK;
 }
 
+ht_format ht_plain_format(ht_dtype dtype) {
+    return (ht_format){.family = HT_FAMILY_PLAIN, .element = dtype};
+}
+
+static int by_pair(const void *a, const void *b) {
+    const char *const *x = a, *const *y = b;
+    int order = strcmp(x[0], y[0]);
+    return order ? order : strcmp(x[1], y[1]);
+}
+
+/* Sorted, and what every shard repeats kept once. */
+static void settle_metadata(ht_checkpoint *checkpoint) {
+    const char **pairs = checkpoint->metadata;
+    size_t kept = 0;
+    if (checkpoint->metadata_count)
+        qsort(pairs, checkpoint->metadata_count, 2 * sizeof *pairs, by_pair);
+    for (size_t i = 0; i < checkpoint->metadata_count; i++)
+        if (!kept || by_pair(&pairs[2 * (kept - 1)], &pairs[2 * i]) != 0) {
+            pairs[2 * kept] = pairs[2 * i];
+            pairs[2 * kept + 1] = pairs[2 * i + 1];
+            kept++;
+        }
+    checkpoint->metadata_count = kept;
+}
+
 ht_status ht_checkpoint_add_file(ht_checkpoint *checkpoint, const char *file, const ht_file_map *map,
                                  const ht_safetensors *parsed) {
     for (size_t i = 0; i < parsed->metadata_count; i++)
@@ -48,7 +70,7 @@ ht_status ht_checkpoint_add_file(ht_checkpoint *checkpoint, const char *file, co
                                      .file = file,
                                      .offset = parsed->data_offset + entry->begin,
                                      .data = map->data + parsed->data_offset + entry->begin};
-        tensor->format = (ht_format){.family = HT_FAMILY_PLAIN, .element = entry->dtype};
+        tensor->format = ht_plain_format(entry->dtype);
         memcpy(tensor->shape, entry->shape, sizeof tensor->shape);
     }
     return HT_OK;
@@ -60,6 +82,7 @@ static int by_name(const void *a, const void *b) {
 }
 
 ht_status ht_checkpoint_sort(ht_checkpoint *checkpoint) {
+    settle_metadata(checkpoint);
     if (checkpoint->tensor_count)
         qsort(checkpoint->tensors, checkpoint->tensor_count, sizeof *checkpoint->tensors, by_name);
     for (size_t i = 1; i < checkpoint->tensor_count; i++) {
@@ -87,6 +110,10 @@ static ht_status open_file(ht_checkpoint *checkpoint) {
         return HT_ERR_MEMORY;
     HT_TRY(ht_file_map_open(checkpoint->path, &checkpoint->maps[0]));
     checkpoint->map_count = 1;
+    if (checkpoint->maps[0].bytes >= 4 && memcmp(checkpoint->maps[0].data, "GGUF", 4) == 0) {
+        checkpoint->kind = "gguf";
+        return ht_gguf_open(checkpoint);
+    }
     checkpoint->kind = "safetensors";
     const char *slash = strrchr(checkpoint->path, '/');
     return parse_one(checkpoint, slash ? slash + 1 : checkpoint->path);
@@ -144,9 +171,12 @@ ht_status ht_checkpoint_open_memory(ht_context *ctx, const void *data, size_t by
     checkpoint->maps = &map;
     checkpoint->map_count = 1;
     checkpoint->borrowed = 1;
+    int gguf = bytes >= 4 && memcmp(data, "GGUF", 4) == 0;
     if (config)
         checkpoint->config = ht_arena_string(&checkpoint->arena, config, strlen(config));
-    ht_status status = config && !checkpoint->config ? HT_ERR_MEMORY : parse_one(checkpoint, "memory");
+    ht_status status = HT_ERR_MEMORY;
+    if (!config || checkpoint->config)
+        status = gguf ? ht_gguf_open(checkpoint) : parse_one(checkpoint, "memory");
     checkpoint->maps = NULL;
     checkpoint->map_count = 0;
     return finish(checkpoint, status, out);

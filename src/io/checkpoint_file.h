@@ -30,6 +30,9 @@ struct ht_checkpoint {
     size_t parameter_count;
 };
 
+/* The format of a tensor that is not quantized. */
+ht_format ht_plain_format(ht_dtype dtype);
+
 /* Append a file's tensors (room is there) and metadata; `map` is what `parsed` came from. */
 ht_status ht_checkpoint_add_file(ht_checkpoint *checkpoint, const char *file, const ht_file_map *map,
                                  const ht_safetensors *parsed);
@@ -41,7 +44,8 @@ ht_status ht_checkpoint_sort(ht_checkpoint *checkpoint);
 ht_status ht_huggingface_open(ht_checkpoint *checkpoint);
 ht_status ht_gguf_open(ht_checkpoint *checkpoint);
 
-/* A checkpoint over one safetensors file in memory that the caller keeps, with the text of a config.json or NULL. */
+/* A checkpoint over one safetensors or GGUF file in memory that the caller keeps, with the text of a config.json or
+ * NULL. */
 ht_status ht_checkpoint_open_memory(ht_context *ctx, const void *data, size_t bytes, const char *config,
                                     ht_checkpoint **out);
 

@@ -23,3 +23,21 @@ json_int_t ht_json_integer(const json_t *object, const char *key, json_int_t fal
     const json_t *value = json_object_get(object, key);
     return json_is_integer(value) ? json_integer_value(value) : fallback;
 }
+
+void ht_json_quote(ht_text *out, const char *text) {
+    ht_text_append(out, "\"", 1);
+    const char *plain = text; /* start of the run that needs no escape */
+    for (; *text; text++) {
+        unsigned char c = (unsigned char)*text;
+        if (c >= 0x20 && c != '"' && c != '\\')
+            continue;
+        ht_text_append(out, plain, (size_t)(text - plain));
+        if (c < 0x20)
+            ht_text_printf(out, "\\u%04x", c);
+        else
+            ht_text_printf(out, "\\%c", c);
+        plain = text + 1;
+    }
+    ht_text_append(out, plain, (size_t)(text - plain));
+    ht_text_append(out, "\"", 1);
+}

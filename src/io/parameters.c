@@ -15,7 +15,7 @@
 #include "io/checkpoint_file.h"
 #include "io/fold.h"
 #include "io/json.h"
-#include "io/profile.h"
+#include "io/profiles.h"
 
 /* Fused experts that a model family stores as [experts, inputs, outputs]. Everything else is [.., outputs, inputs]. */
 static const struct {
@@ -140,11 +140,8 @@ static int by_name(const void *a, const void *b) {
 
 static ht_status fold_all(ht_fold *fold) {
     ht_checkpoint *checkpoint = fold->checkpoint;
-    if (fold->config) {
-        const char *method = ht_json_string(fold->config, "quant_method");
-        return ht_fail(HT_ERR_UNSUPPORTED, "%s: quantization_config with quant_method \"%s\" has no reader",
-                       fold->label, method ? method : "");
-    }
+    if (fold->config)
+        HT_TRY(ht_profile_read(fold));
     for (size_t i = 0; i < checkpoint->tensor_count; i++)
         if (!fold->folded[i])
             HT_TRY(add_unquantized(fold, i));
