@@ -152,6 +152,10 @@ struct json_t *cli_json_real(double value);
 struct json_t *cli_json_count(uint64_t value);
 /* Print and release; returns the exit status given. */
 int cli_json_end(struct json_t *object, int exit_status);
+/* The same with a last member `name`, a list of rows made one at a time (row returns NULL past the end): a hundred
+ * thousand tensors are printed as fast as they are read, one a line. */
+typedef struct json_t *cli_json_row(const void *user, size_t index);
+int cli_json_end_rows(struct json_t *object, const char *name, cli_json_row *row, const void *user, int exit_status);
 
 /* --- Progress and signals: progress.c, signals.c ----------------------------------------------------------- */
 

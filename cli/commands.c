@@ -5,7 +5,21 @@
 #include <string.h>
 
 static const cli_command commands[] = {
-    {.name = "doctor", .summary = "what this machine and this build offer", .arguments = "", .run = cli_doctor},
+    {.name = "inspect",
+     .summary = "what a checkpoint holds",
+     .arguments = "PATH",
+     .least = 1,
+     .most = 1,
+     .options = &cli_inspect_options,
+     .run = cli_inspect,
+     .details =
+         "PATH is a Hugging Face directory, a safetensors file or a GGUF file. Every header is checked; no weight is "
+         "read."},
+    {.name = "doctor",
+     .summary = "what this machine and this build offer",
+     .arguments = "",
+     .run = cli_doctor,
+     .details = "CPU features and libraries."},
 };
 
 const cli_command *cli_command_at(size_t index) {

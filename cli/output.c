@@ -37,7 +37,8 @@ int cli_fail(const cli_call *call, int exit_status, const char *format, ...) {
 int cli_status(const cli_call *call, ht_status status) {
     if (status == HT_OK)
         return CLI_DONE;
-    return cli_fail(call, ht_status_exit(status), "%s", ht_error_message());
+    const char *message = ht_error_message();
+    return cli_fail(call, ht_status_exit(status), "%s", *message ? message : ht_status_text(status));
 }
 
 void cli_note(const cli_call *call, const char *format, ...) {
@@ -265,6 +266,31 @@ json_t *cli_json_count(uint64_t value) {
 int cli_json_end(json_t *object, int exit_status) {
     json_dumpf(object, stdout, JSON_INDENT(1) | JSON_REAL_PRECISION(17));
     fputc('\n', stdout);
+    json_decref(object);
+    return exit_status;
+}
+
+static void dump_member(const char *key, const json_t *value, int first) {
+    fprintf(stdout, "%s\n \"%s\": ", first ? "{" : ",", key);
+    json_dumpf(value, stdout, JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(17));
+}
+
+int cli_json_end_rows(json_t *object, const char *name, cli_json_row *row, const void *user, int exit_status) {
+    const char *key;
+    json_t *value;
+    int first = 1;
+    json_object_foreach(object, key, value) {
+        dump_member(key, value, first);
+        first = 0;
+    }
+    fprintf(stdout, "%s\n \"%s\": [", first ? "{" : ",", name);
+    for (size_t i = 0; (value = row(user, i)) != NULL; i++) {
+        char *text = json_dumps(value, JSON_COMPACT | JSON_REAL_PRECISION(17));
+        fprintf(stdout, "%s\n  %s", i ? "," : "", text ? text : "null");
+        free(text);
+        json_decref(value);
+    }
+    fputs("\n ]\n}\n", stdout);
     json_decref(object);
     return exit_status;
 }

@@ -20,6 +20,15 @@ typedef struct ht_library_info {
  * are static or belong to the calling thread until its next call. */
 HT_API int ht_library_list(size_t index, ht_library_info *out);
 
+typedef struct ht_device_entry {
+    char name[24]; /* as ht_context_options.device takes it: "cpu", "cuda:0" */
+    char description[128];
+    size_t memory_bytes, free_bytes;
+} ht_device_entry;
+
+/* Devices that this process can use, the host first. Returns 0 past the end. */
+HT_API int ht_device_list(size_t index, ht_device_entry *out);
+
 #ifdef __cplusplus
 }
 #endif

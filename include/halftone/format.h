@@ -71,7 +71,7 @@ typedef struct ht_format {
     ht_dtype global; /* HT_DTYPE_NONE or HT_F32 */
     uint32_t block_rows; /* values that share a scale: block_rows x block_cols; 0 = the whole extent */
     uint32_t block_cols;
-    uint32_t block2; /* scales that share one scale2; 0 = none */
+    uint32_t block2; /* scales of a row that share one scale2 (fewer at its end); 0 = none */
     ht_packing packing;
     ht_global_rule global_rule;
     uint16_t variant;     /* codebook or GGUF type number (GGUF's own ids); 0 elsewhere */
@@ -115,8 +115,8 @@ HT_API size_t ht_format_plane_bytes(const ht_format *format, ht_plane plane, siz
 HT_API size_t ht_format_bytes(const ht_format *format, size_t rows, size_t cols); /* all planes */
 HT_API double ht_format_bits_per_value(const ht_format *format, size_t rows, size_t cols);
 
-/* Rows that a slice must be a multiple of so that it can be quantized alone: 1, block_rows, or block2 when scales share
- * a scale2. SIZE_MAX when one scale belongs to the whole matrix: quantize it whole, or give options.scale. */
+/* Rows that a slice must be a multiple of so that it can be quantized alone: 1, or block_rows. SIZE_MAX when one scale
+ * belongs to the whole matrix: quantize it whole, or give options.scale. */
 HT_API size_t ht_format_row_step(const ht_format *format);
 
 typedef struct ht_planes {

@@ -10,10 +10,15 @@
 #include "base/status.h"
 #include "format/codec.h"
 
+/* clang-format off */
 static const ht_codec *const codecs[HT_FAMILY_COUNT] = {
     [HT_FAMILY_PLAIN] = &ht_codec_plain,
     [HT_FAMILY_MX] = &ht_codec_mx,
+    [HT_FAMILY_CODEBOOK] = &ht_codec_codebook,
+    [HT_FAMILY_MAP] = &ht_codec_map,
+    [HT_FAMILY_GGUF] = &ht_codec_gguf,
 };
+/* clang-format on */
 
 enum { NAME_BYTES = 96 };
 

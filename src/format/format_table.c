@@ -21,6 +21,16 @@
         .family = HT_FAMILY_INT, .element = dtype, .scale = HT_F32, .block_rows = rows, .block_cols = cols,            \
         .packing = pack                                                                                                \
     }
+#define CODEBOOK(id, scales, scales2, nest)                                                                            \
+    {                                                                                                                  \
+        .family = HT_FAMILY_CODEBOOK, .element = HT_U4, .scale = scales, .scale2 = scales2, .block_rows = 1,           \
+        .block_cols = 64, .block2 = nest, .packing = HT_PACK_HIGH, .variant = id                                       \
+    }
+#define MAP(id, dtype, block, pack)                                                                                    \
+    {                                                                                                                  \
+        .family = HT_FAMILY_MAP, .element = dtype, .scale = HT_F32, .block_rows = 1, .block_cols = block,              \
+        .packing = pack, .variant = id                                                                                 \
+    }
 #define GGUF(id, values, bytes)                                                                                        \
     {                                                                                                                  \
         .family = HT_FAMILY_GGUF, .block_rows = 1, .block_cols = values, .packing = HT_PACK_BLOCK, .variant = id,      \
@@ -85,6 +95,50 @@ const ht_format_row ht_format_rows[] = {
      INT(HT_U4, 1, 128, HT_PACK_BYTES)},
     {{"uint<bits>_row", "unsigned integers, f32 scale per row, one a byte", 0, 1}, INT(HT_U4, 1, 0, HT_PACK_BYTES)},
     {{"uint<bits>_tensor", "unsigned integers, one f32 scale, one a byte", 0, 1}, INT(HT_U4, 0, 0, HT_PACK_BYTES)},
+
+    {{"nf4", "normal quantiles, 8-bit scale per 64, f32 per 256 scales", 4.126953125, 1}, CODEBOOK(0, HT_U8, HT_F32, 256)},
+    {{"fp4", "4-bit float of bitsandbytes, 8-bit scale per 64, f32 per 256 scales", 4.126953125, 1},
+     CODEBOOK(1, HT_U8, HT_F32, 256)},
+    {{"nf4_flat", "normal quantiles, f32 scale per 64", 4.5, 1}, CODEBOOK(0, HT_F32, HT_DTYPE_NONE, 0)},
+    {{"fp4_flat", "4-bit float of bitsandbytes, f32 scale per 64", 4.5, 1}, CODEBOOK(1, HT_F32, HT_DTYPE_NONE, 0)},
+    {{"nf4_torchao", "normal quantiles to 4 digits, f32 scale per 64", 4.5, 1}, CODEBOOK(2, HT_F32, HT_DTYPE_NONE, 0)},
+
+    {{"map8_signed", "8-bit dynamic map, f32 scale per 256 (first moments)", 8.125, 1},
+     MAP(0, HT_U8, 256, HT_PACK_BYTES)},
+    {{"map8_unsigned", "8-bit dynamic map, f32 scale per 256 (second moments)", 8.125, 1},
+     MAP(1, HT_U8, 256, HT_PACK_BYTES)},
+    {{"map4_signed", "4-bit dynamic map, f32 scale per 128 (first moments)", 4.25, 1},
+     MAP(2, HT_U4, 128, HT_PACK_HIGH)},
+    {{"map4_unsigned", "4-bit linear map without zero, f32 scale per 128 (second moments)", 4.25, 1},
+     MAP(3, HT_U4, 128, HT_PACK_HIGH)},
+
+    {{"q4_0", "GGUF: 4-bit, f16 scale per 32", 4.5, 1}, GGUF(2, 32, 18)},
+    {{"q4_1", "GGUF: 4-bit, f16 scale and minimum per 32", 5, 1}, GGUF(3, 32, 20)},
+    {{"q5_0", "GGUF: 5-bit, f16 scale per 32", 5.5, 1}, GGUF(6, 32, 22)},
+    {{"q5_1", "GGUF: 5-bit, f16 scale and minimum per 32", 6, 1}, GGUF(7, 32, 24)},
+    {{"q8_0", "GGUF: 8-bit, f16 scale per 32", 8.5, 1}, GGUF(8, 32, 34)},
+    {{"q8_1", "GGUF: 8-bit, f16 scale and sum per 32 (activations)", 9, 1}, GGUF(9, 32, 36)},
+    {{"q2_k", "GGUF: 2-bit, 4-bit scales and minima per 16", 2.625, 1}, GGUF(10, 256, 84)},
+    {{"q3_k", "GGUF: 3-bit, 6-bit scales per 16", 3.4375, 1}, GGUF(11, 256, 110)},
+    {{"q4_k", "GGUF: 4-bit, 6-bit scales and minima per 32", 4.5, 1}, GGUF(12, 256, 144)},
+    {{"q5_k", "GGUF: 5-bit, 6-bit scales and minima per 32", 5.5, 1}, GGUF(13, 256, 176)},
+    {{"q6_k", "GGUF: 6-bit, 8-bit scales per 16", 6.5625, 1}, GGUF(14, 256, 210)},
+    {{"q8_k", "GGUF: 8-bit, f32 scale per 256 (activations)", 9.125, 1}, GGUF(15, 256, 292)},
+    {{"iq1_s", "GGUF: 2048 ternary points of 8 values, scale per 32", 1.5625, 0}, GGUF(19, 256, 50)},
+    {{"iq1_m", "GGUF: 2048 ternary points of 8 values, scale per 16", 1.75, 0}, GGUF(29, 256, 56)},
+    {{"iq2_xxs", "GGUF: 256 lattice points of 8 values", 2.0625, 0}, GGUF(16, 256, 66)},
+    {{"iq2_xs", "GGUF: 512 lattice points of 8 values", 2.3125, 0}, GGUF(17, 256, 74)},
+    {{"iq2_s", "GGUF: 1024 lattice points of 8 values", 2.5625, 0}, GGUF(22, 256, 82)},
+    {{"iq3_xxs", "GGUF: 256 lattice points of 4 values", 3.0625, 0}, GGUF(18, 256, 98)},
+    {{"iq3_s", "GGUF: 512 lattice points of 4 values", 3.4375, 0}, GGUF(21, 256, 110)},
+    {{"iq4_nl", "GGUF: 4-bit uneven levels, f16 scale per 32", 4.5, 1}, GGUF(20, 32, 18)},
+    {{"iq4_xs", "GGUF: 4-bit uneven levels, 6-bit scales per 32", 4.25, 1}, GGUF(23, 256, 136)},
+    {{"tq1_0", "GGUF: ternary, five values a byte, scale per 256", 1.6875, 1}, GGUF(34, 256, 54)},
+    {{"tq2_0", "GGUF: ternary, four values a byte, scale per 256", 2.0625, 1}, GGUF(35, 256, 66)},
+    {{"q1_0", "GGUF: signs, f16 scale per 128", 1.125, 0}, GGUF(41, 128, 18)},
+    {{"q2_0", "GGUF: 2-bit, f16 scale per 64", 2.25, 0}, GGUF(42, 64, 18)},
+    {{"gguf_mxfp4", "GGUF: e2m1, e8m0 scale per 32, in blocks", 4.25, 1}, GGUF(39, 32, 17)},
+    {{"gguf_nvfp4", "GGUF: e2m1, e4m3 scale per 16, in blocks", 4.5, 1}, GGUF(40, 64, 36)},
 };
 const size_t ht_format_row_count = sizeof ht_format_rows / sizeof *ht_format_rows;
 

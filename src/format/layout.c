@@ -1,6 +1,6 @@
 /* Where the parts of a matrix lie: plane shapes and sizes from the fields of the format alone.
  *
- *   codes    [rows, packed cols]                          scales2  [1, ceil(scales / block2)], scales row by row
+ *   codes    [rows, packed cols]                          scales2  [scale rows, ceil(scale cols / block2)]
  *   scales   [ceil(rows / block_rows), ceil(cols / block_cols)]   zeros: as scales      global [1, 1]
  * A block size of 0 is the whole extent. Sizes that do not fit in size_t are SIZE_MAX, never wrapped.
  * Refuses: nothing (ht_format_check_shape does). Source: format.h.
@@ -45,14 +45,13 @@ static ht_dtype codes_shape(const ht_format *format, size_t cols, size_t *packed
 
 ht_dtype ht_format_plane_shape(const ht_format *format, ht_plane plane, size_t rows, size_t cols, size_t shape[2]) {
     size_t scale_rows = divide_up(rows, format->block_rows), scale_cols = divide_up(cols, format->block_cols);
-    size_t scales = multiply(scale_rows, scale_cols);
     const struct {
         ht_dtype dtype;
         size_t rows, cols;
     } planes[HT_PLANE_COUNT] = {
         [HT_PLANE_SCALES] = {format->scale, scale_rows, scale_cols},
         [HT_PLANE_ZEROS] = {format->zero, scale_rows, scale_cols},
-        [HT_PLANE_SCALES2] = {format->scale2, 1, divide_up(scales, format->block2)},
+        [HT_PLANE_SCALES2] = {format->scale2, scale_rows, divide_up(scale_cols, format->block2)},
         [HT_PLANE_GLOBAL] = {format->global, 1, 1},
     };
     shape[0] = rows;
@@ -87,8 +86,6 @@ double ht_format_bits_per_value(const ht_format *format, size_t rows, size_t col
 }
 
 size_t ht_format_row_step(const ht_format *format) {
-    if (format->scale2 != HT_DTYPE_NONE && format->block2)
-        return format->block2;
     if (format->scale != HT_DTYPE_NONE && format->block_rows == 0)
         return SIZE_MAX;
     return format->block_rows ? format->block_rows : 1;
