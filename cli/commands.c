@@ -15,6 +15,17 @@ static const cli_command commands[] = {
      .details =
          "PATH is a Hugging Face directory, a safetensors file or a GGUF file. Every header is checked; no weight is "
          "read."},
+    {.name = "bench",
+     .summary = "rates of this machine, each beside a yardstick",
+     .arguments = "cast",
+     .least = 1,
+     .most = 1,
+     .options = &cli_bench_options,
+     .run = cli_bench,
+     .details =
+         "cast: formats from bf16 and to f32. matmul: quantized weights. kernels: one scheme at every level of CPU "
+         "features. model: prompt and generation. The yardstick alternates with the thing measured; the medians "
+         "and their ratio are printed."},
     {.name = "doctor",
      .summary = "what this machine and this build offer",
      .arguments = "",

@@ -1,0 +1,15 @@
+# bench: rows with a rate, a probe of the same run and the fraction of it.
+keys="op kernel device m n k seconds gmac_s gflop_s gb_s probe fraction"
+rows() {
+    for key in $keys; do
+        json "$1" rows.0 | grep -q "\"$key\"" || fail "$1: no key $key"
+    done
+    check "$(json "$1" schema)" = halftone.bench/1
+}
+expect 0 halftone bench cast --what mxfp4 -m 16 -k 256 --rounds 1 --json >cast.json
+rows cast.json
+check "$(json cast.json rows.#)" = 2
+expect 0 halftone bench cast --what mxfp8 -m 16 -k 256 --rounds 1 >text
+grep -q 'quantize mxfp8' text || fail "no row"
+expect 2 halftone bench
+expect 2 halftone bench casts
