@@ -1,0 +1,74 @@
+/* Reading parameters back as numbers, in pieces of rows, for comparing and verifying. Pieces are cut by shape alone, so
+ * that sums over them have one order.
+ * SPDX-License-Identifier: BSD-3-Clause */
+#include "quant/decode.h"
+
+#include "base/status.h"
+
+enum { PIECE = 64 * 1024 };
+
+int ht_decodable(const ht_parameter *parameter) {
+    const ht_format *format = &parameter->weight.format;
+    if (parameter->quantized || format->family != HT_FAMILY_PLAIN)
+        return 1;
+    switch (format->element) { /* what ht_convert reads */
+    case HT_F64:
+    case HT_F32:
+    case HT_F16:
+    case HT_BF16:
+    case HT_F8_E4M3:
+    case HT_F8_E5M2:
+    case HT_F8_E4M3FNUZ:
+    case HT_F8_E5M2FNUZ:
+        return 1;
+    default:
+        return 0;
+    }
+}
+
+size_t ht_format_decode_step(const ht_format *format) {
+    return format->family == HT_FAMILY_PLAIN || format->block_rows == 0 ? 1 : ht_format_row_step(format);
+}
+
+/* One output's values lie `rows` elements apart. */
+static ht_status decode_transposed(const ht_weight *weight, const uint8_t *data, size_t row, size_t rows, float *out) {
+    size_t size = ht_dtype_bits(weight->format.element) / 8;
+    for (size_t c = 0; c < weight->cols; c++)
+        for (size_t r = 0; r < rows; r++)
+            HT_TRY(ht_convert(data + (c * weight->rows + row + r) * size, weight->format.element,
+                              &out[r * weight->cols + c], HT_F32, 1));
+    return HT_OK;
+}
+
+ht_status ht_decode_rows(const ht_parameter *parameter, size_t entry, size_t row, size_t rows, float *out) {
+    const ht_weight *weight = &parameter->weight;
+    if (weight->format.family != HT_FAMILY_PLAIN) {
+        ht_planes planes = ht_weight_planes(weight, entry);
+        planes = ht_planes_at_row(&weight->format, &planes, weight->cols, row);
+        return ht_format_dequantize(&weight->format, &planes, rows, weight->cols, out);
+    }
+    const uint8_t *data = (const uint8_t *)weight->plane[HT_PLANE_CODES] + entry * weight->stride[HT_PLANE_CODES];
+    if (weight->transposed)
+        return decode_transposed(weight, data, row, rows, out);
+    size_t size = ht_dtype_bits(weight->format.element) / 8;
+    return ht_convert(data + row * weight->cols * size, weight->format.element, out, HT_F32, rows * weight->cols);
+}
+
+static size_t least_common_multiple(size_t a, size_t b) {
+    size_t x = a, y = b;
+    while (y) {
+        size_t rest = x % y;
+        x = y;
+        y = rest;
+    }
+    return a / x * b;
+}
+
+size_t ht_decode_piece(const ht_parameter *a, const ht_parameter *b) {
+    size_t step = least_common_multiple(ht_format_decode_step(&a->weight.format),
+                                        b ? ht_format_decode_step(&b->weight.format) : 1);
+    size_t rows = PIECE / (a->weight.cols + !a->weight.cols) / step * step;
+    if (rows < step)
+        rows = step;
+    return rows < a->weight.rows || !a->weight.rows ? rows : a->weight.rows;
+}

@@ -1,0 +1,22 @@
+/* Rows of any parameter as f32: stored floats or quantized, turned round when stored [inputs, outputs]. */
+#ifndef HT_QUANT_DECODE_H
+#define HT_QUANT_DECODE_H
+
+#include <stddef.h>
+
+#include <halftone/checkpoint.h>
+
+/* Can ht_decode_rows read it? 0 for integers and the like. */
+int ht_decodable(const ht_parameter *parameter);
+
+/* Rows that a piece starts at multiples of, so that it can be decoded alone. */
+size_t ht_format_decode_step(const ht_format *format);
+
+/* Rows [row, row + rows) of batch entry `entry`, [rows, cols] f32. row is a multiple of ht_format_decode_step. Fails
+ * with UNSUPPORTED when not decodable. */
+ht_status ht_decode_rows(const ht_parameter *parameter, size_t entry, size_t row, size_t rows, float *out);
+
+/* Rows of a piece of about 64 Ki values, a multiple of both steps; the same for any thread count. */
+size_t ht_decode_piece(const ht_parameter *a, const ht_parameter *b);
+
+#endif

@@ -1,0 +1,83 @@
+/* Running a plan: slices, rounds, and what is counted on the way. */
+#ifndef HT_QUANT_DRIVER_H
+#define HT_QUANT_DRIVER_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include <halftone/quant.h>
+
+#include "quant/plan.h"
+
+/* Error of one tensor, by row, so that its sum has one order whatever the slices. */
+typedef struct ht_tally {
+    double *error;     /* sum of squared differences of a row; finite inputs only */
+    double *reference; /* sum of squares of a row */
+    size_t rows;       /* of all batch entries */
+    size_t remaining;  /* items still out */
+    _Atomic size_t not_finite;
+} ht_tally;
+
+/* A piece of one job: rows of a batch entry to quantize, or bytes to copy. */
+typedef struct ht_item {
+    size_t job;
+    size_t entry;
+    uint64_t begin, count; /* rows, or bytes */
+} ht_item;
+
+/* Buffers of one worker. */
+typedef struct ht_run_scratch {
+    uint8_t *planes; /* of the largest slice, each plane 64-byte aligned */
+    uint8_t *input;  /* a transposed slice turned round */
+    float *decoded;  /* one strip of rows */
+} ht_run_scratch;
+
+typedef struct ht_run {
+    ht_context *ctx;
+    const ht_checkpoint *checkpoint;
+    ht_plan *plan;
+    ht_checkpoint_writer *writer;
+    size_t chunk;                                    /* input bytes of a slice */
+    size_t planes_bytes, input_bytes, decoded_bytes; /* of one worker */
+    ht_run_scratch *scratch;                         /* by worker */
+    ht_tally *tally;                                 /* by job */
+    ht_range **range; /* by job that others share with: one per batch entry; NULL until known */
+    ht_item *item;    /* the round being filled */
+    size_t items;
+    uint64_t round_bytes;
+    ht_range *found; /* by item, in a range pass */
+    ht_arena arena;
+    uint64_t done, total; /* input bytes */
+    uint64_t skipped;     /* of done: complete before the run began */
+    double started;
+} ht_run;
+
+/* Peak memory and time of the plan, into its summary. */
+void ht_run_estimate(ht_plan *plan, const ht_quantize_options *options);
+
+/* Quantize and copy everything that the writer does not hold yet. Errors go into the plan. */
+ht_status ht_run_plan(ht_context *ctx, const ht_checkpoint *checkpoint, ht_plan *plan,
+                      const ht_quantize_options *options, ht_checkpoint_writer *writer);
+
+/* --- slices.c: what a worker does with one item ------------------------------------------------------------ */
+
+/* Must the whole matrix be looked at before its first slice is quantized? */
+int ht_slice_needs_range(const ht_job *job);
+/* Rows of a slice of this job when a slice takes about `chunk` bytes of input. */
+size_t ht_slice_rows(const ht_job *job, size_t chunk);
+/* Bytes of each of a worker's buffers that the job needs. */
+void ht_slice_buffers(const ht_job *job, size_t chunk, size_t *planes, size_t *input, size_t *decoded);
+/* Quantize the item's rows, write them, add their error to the tally. Fails with NUMERIC at a NaN or Inf. */
+ht_status ht_slice_quantize(ht_run *run, const ht_item *item, size_t worker);
+/* Copy the item's bytes. */
+ht_status ht_slice_copy(ht_run *run, const ht_item *item);
+/* Range of the item's values. */
+ht_status ht_slice_range(ht_run *run, const ht_item *item, ht_range *out);
+
+/* --- identity.c ------------------------------------------------------------------------------------------- */
+
+/* What a resumed run must have in common with the one it goes on: program, input, recipe, options. */
+ht_status ht_run_fingerprint(const ht_plan *plan, const ht_checkpoint *checkpoint, const ht_quantize_options *options,
+                             ht_text *out);
+
+#endif

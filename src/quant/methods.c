@@ -1,0 +1,33 @@
+/* The table of methods. `rtn` rounds every value to the nearest code under scales that the format's rule gives, or,
+ * with the option `scale_rule: mse`, under the scale of a small search that leaves the smaller squared error.
+ * SPDX-License-Identifier: BSD-3-Clause */
+#include "quant/methods.h"
+
+#include "base/nearest.h"
+#include "base/status.h"
+
+static const ht_method methods[] = {
+    {.item = {"rtn", "round to nearest; scales from each block's own values, or searched with scale_rule mse", ""},
+     .quantize_rows = ht_format_quantize},
+};
+
+enum { METHODS = sizeof methods / sizeof *methods };
+
+const ht_list_item *ht_method_list(size_t index) {
+    return index < METHODS ? &methods[index].item : NULL;
+}
+
+ht_status ht_method_find(const char *name, const ht_method **out) {
+    ht_nearest nearest = {.word = name};
+    for (size_t i = 0; i < METHODS; i++) {
+        if (ht_word_equal(methods[i].item.name, name)) {
+            *out = &methods[i];
+            return HT_OK;
+        }
+        ht_nearest_offer(&nearest, methods[i].item.name);
+    }
+    *out = NULL;
+    return ht_fail(HT_ERR_ARGUMENT,
+                   "method \"%.64s\" is unknown; the nearest is %s (`halftone list methods` shows all)", name,
+                   nearest.found);
+}

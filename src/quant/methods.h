@@ -1,0 +1,24 @@
+/* Methods: how codes and scales are chosen. A row of the table in methods.c each. */
+#ifndef HT_QUANT_METHODS_H
+#define HT_QUANT_METHODS_H
+
+#include <stddef.h>
+
+#include <halftone/format.h>
+#include <halftone/recipe.h>
+
+/* Rows of one matrix, quantized alone. Contract of ht_format_quantize. */
+typedef ht_status ht_rows_fn(const ht_format *format, const ht_row_options *options, const void *x, ht_dtype x_dtype,
+                             size_t rows, size_t cols, const ht_planes *out);
+
+typedef struct ht_method {
+    ht_list_item item;
+    int needs_data;                                /* calibration text */
+    ht_status (*accepts)(const ht_scheme *scheme); /* HT_OK, or why this scheme cannot be had; NULL: takes all */
+    ht_rows_fn *quantize_rows;                     /* for methods that see rows one by one */
+} ht_method;
+
+/* The row of that name, case ignored. Fails with ARGUMENT, naming the nearest. */
+ht_status ht_method_find(const char *name, const ht_method **out);
+
+#endif

@@ -1,0 +1,51 @@
+/* A plan from the inside: what the driver and the config need beside the public rows. */
+#ifndef HT_QUANT_PLAN_H
+#define HT_QUANT_PLAN_H
+
+#include <stddef.h>
+
+#include <halftone/quant.h>
+
+#include "base/memory.h"
+#include "io/profile.h"
+#include "quant/classify.h"
+#include "quant/recipe_rules.h"
+
+/* One parameter of the run. */
+typedef struct ht_job {
+    const ht_parameter *parameter; /* of the checkpoint, while that is open */
+    ht_class class;
+    const ht_rule *rule;     /* NULL: no rule decides it */
+    ht_rule_options options; /* of the command line, the rule and the recipe, in this order */
+    ht_scheme scheme;        /* after the options */
+    ht_row_options row;
+    ht_layout *layout; /* NULL: kept */
+    size_t first;      /* its output tensors are first .. first + count - 1 */
+    size_t count;
+    size_t shared; /* jobs of equal `shared` have one range (NVFP4 in fused groups); own index if alone */
+} ht_job;
+
+struct ht_plan {
+    ht_context *ctx;
+    ht_arena arena;
+    ht_recipe *recipe;
+    const ht_profile *profile;
+    ht_plan_tensor *tensor;
+    ht_job *job;
+    size_t count;
+    ht_output_tensor *output;
+    size_t output_count;
+    ht_plan_summary summary;
+};
+
+/* Keep a job after all, for this reason (copied). */
+ht_status ht_plan_refuse(ht_plan *plan, size_t index, const char *reason);
+
+/* Groups of linears that readers run as one: fail with ARGUMENT when a group was asked for unequal treatment, keep all
+ * of a group when some cannot be had, and let the members share a range where the format has a number per matrix. */
+ht_status ht_plan_join_groups(ht_plan *plan);
+
+/* What ht_profile_layout and ht_profile_config want to know. */
+ht_profile_request ht_job_request(const ht_job *job);
+
+#endif

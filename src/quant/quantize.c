@@ -1,0 +1,115 @@
+/* Quantizing a checkpoint from end to end: open, plan, run, describe, put into place.
+ *
+ * The writer owns atomicity and resuming (halftone/checkpoint.h); here the steps are put in their order and config.json
+ * is made: what is quantized and how, which linears are not, and under quantization_config.halftone the recipe itself,
+ * so that the result says how it came about.
+ * SPDX-License-Identifier: BSD-3-Clause */
+#include <stdlib.h> /* free */
+#include <string.h> /* strlen */
+
+#include <jansson.h>
+
+#include "base/context.h"
+#include "base/status.h"
+#include "quant/driver.h"
+
+/* JSON text of how the result came about; to be freed. NULL when out of memory. */
+static char *make_record(const ht_plan *plan, const ht_quantize_options *options) {
+    json_t *record = json_pack("{s:s, s:s}", "version", ht_version(), "recipe", plan->recipe->text);
+    if (record && options->scale_rule != HT_SCALE_DEFAULT)
+        json_object_set_new(record, "scale_rule",
+                            json_string(ht_option_value_name(HT_OPTION_SCALE_RULE, (int)options->scale_rule)));
+    if (record && options->scale_dtype == HT_BF16)
+        json_object_set_new(record, "scale_dtype", json_string("bf16"));
+    char *text = record ? json_dumps(record, JSON_COMPACT) : NULL;
+    json_decref(record);
+    return text;
+}
+
+/* A matrix that a reader would take for a linear it may expect to be quantized. */
+static int is_kept_linear(const ht_job *job) {
+    if (job->layout || job->parameter->rank < 2 || job->parameter->rank > 3)
+        return 0;
+    return job->class != HT_CLASS_EMBEDDING && job->class != HT_CLASS_NORM && job->class != HT_CLASS_BIAS &&
+           job->class != HT_CLASS_CONVOLUTION;
+}
+
+static ht_status describe(const ht_plan *plan, const ht_checkpoint *checkpoint, const ht_quantize_options *options,
+                          ht_text *out) {
+    ht_arena arena;
+    ht_arena_init(&arena, plan->ctx);
+    ht_profile_request *requests = ht_arena_alloc(&arena, plan->count * sizeof *requests + 1);
+    const char **ignored = ht_arena_alloc(&arena, plan->count * sizeof *ignored + 1);
+    char *record = make_record(plan, options);
+    size_t quantized = 0, kept = 0;
+    ht_status status = HT_OK;
+    if (!requests || !ignored)
+        status = HT_ERR_MEMORY;
+    else if (!record)
+        status = ht_fail(HT_ERR_MEMORY, "config: the system has no memory left, or the recipe is not UTF-8");
+    for (size_t i = 0; i < plan->count && status == HT_OK; i++) {
+        const ht_job *job = &plan->job[i];
+        if (job->layout)
+            requests[quantized++] = ht_job_request(job);
+        else if (is_kept_linear(job))
+            ignored[kept++] = job->parameter->name;
+    }
+    if (status == HT_OK)
+        status = ht_profile_config(plan->profile, ht_checkpoint_config(checkpoint), requests, quantized, ignored, kept,
+                                   record, out);
+    free(record);
+    ht_arena_release(&arena);
+    return status;
+}
+
+static ht_status write_all(ht_context *ctx, const ht_checkpoint *checkpoint, ht_plan *plan,
+                           const ht_quantize_options *options, ht_checkpoint_writer *writer) {
+    HT_TRY(ht_run_plan(ctx, checkpoint, plan, options, writer));
+    ht_text config = {0};
+    ht_status status = describe(plan, checkpoint, options, &config);
+    if (status == HT_OK)
+        status = ht_checkpoint_writer_file(writer, "config.json", config.data, config.length);
+    ht_text_free(&config);
+    HT_TRY(status);
+    HT_TRY(ht_checkpoint_writer_sidecars(writer, checkpoint));
+    HT_TRY(ht_context_check_cancelled(ctx));
+    return ht_checkpoint_writer_commit(writer);
+}
+
+static ht_status quantize(ht_context *ctx, const ht_checkpoint *checkpoint, const char *output,
+                          const ht_quantize_options *options, ht_plan **out_plan) {
+    ht_plan *plan;
+    HT_TRY(ht_plan_create(ctx, checkpoint, options, &plan));
+    ht_text fingerprint = {0};
+    ht_checkpoint_writer *writer = NULL;
+    ht_status status = ht_run_fingerprint(plan, checkpoint, options, &fingerprint);
+    if (status == HT_OK) {
+        static const char *const metadata[] = {"format", "pt", NULL};
+        ht_writer_options how = {.shard_bytes = options->shard_bytes,
+                                 .resume = options->resume,
+                                 .fingerprint = fingerprint.data,
+                                 .metadata = metadata,
+                                 .overwrite = options->overwrite};
+        status = ht_checkpoint_writer_create(ctx, output, plan->output, plan->output_count, &how, &writer);
+    }
+    if (status == HT_OK)
+        status = write_all(ctx, checkpoint, plan, options, writer);
+    ht_checkpoint_writer_destroy(writer);
+    ht_text_free(&fingerprint);
+    if (status == HT_OK && out_plan)
+        *out_plan = plan;
+    else
+        ht_plan_destroy(plan);
+    return status;
+}
+
+ht_status ht_quantize_checkpoint(ht_context *ctx, const char *input, const char *output,
+                                 const ht_quantize_options *options, ht_plan **out_plan) {
+    if (out_plan)
+        *out_plan = NULL;
+    ht_checkpoint *checkpoint;
+    HT_TRY(ht_checkpoint_open(ctx, input, &checkpoint));
+    ht_status status = quantize(ctx, checkpoint, output, options, out_plan);
+    ht_checkpoint_close(checkpoint);
+    return status;
+}

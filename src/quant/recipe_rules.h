@@ -1,0 +1,60 @@
+/* A recipe as parsed: ordered rules. Public part: halftone/recipe.h. */
+#ifndef HT_QUANT_RECIPE_RULES_H
+#define HT_QUANT_RECIPE_RULES_H
+
+#include <stddef.h>
+
+#include <halftone/checkpoint.h>
+#include <halftone/recipe.h>
+
+#include "base/memory.h"
+#include "quant/classify.h"
+#include "quant/methods.h"
+#include "quant/rule_options.h"
+
+struct pcre2_real_code_8;
+
+typedef struct ht_pattern {
+    const char *text;
+    unsigned classes;               /* for a class word; else 0 */
+    struct pcre2_real_code_8 *code; /* for re:; else NULL */
+    size_t number;                  /* among all patterns of the recipe */
+} ht_pattern;
+
+typedef struct ht_rule {
+    const char *place; /* "recipe.yaml:12:5", for messages */
+    ht_pattern *pattern;
+    size_t count;
+    int keep;
+    int preset; /* comes from `preset:`; may find nothing left to decide */
+    ht_scheme scheme;
+    const ht_method *method;
+    ht_rule_options options; /* the rule's own */
+} ht_rule;
+
+struct ht_recipe {
+    ht_context *ctx;
+    ht_arena arena;
+    const char *source; /* file name, or what made it */
+    const char *text;   /* the YAML */
+    size_t text_bytes;
+    const char *profile; /* NULL = not said */
+    int allow_mixed_groups;
+    ht_rule_options options; /* defaults for every rule */
+    ht_rule *rule;
+    size_t count;
+    size_t patterns;
+};
+
+/* Compile a pattern of the language of docs/recipes.md. Fails with ARGUMENT: a broken regular expression or glob. */
+ht_status ht_pattern_compile(const char *text, ht_pattern *out);
+void ht_pattern_release(ht_pattern *pattern);
+/* Does the glob fit the whole text? `*` and `?` and [..] stay inside a dotted part, `**` does not. */
+int ht_glob_match(const char *glob, const char *text);
+
+/* The rule that decides each parameter of the checkpoint, NULL where none does; out has a place for every parameter, as
+ * has classes. Fails with ARGUMENT when a rule, or a name in it, matches nothing or decides nothing. */
+ht_status ht_recipe_apply(const ht_recipe *recipe, const ht_checkpoint *checkpoint, const ht_class *classes,
+                          const ht_rule **out);
+
+#endif
