@@ -42,11 +42,11 @@ void ht_gguf_nvfp4_decode(const uint8_t *block, float *y) {
     }
 }
 
-/* Code of the value nearest to v. */
-static unsigned nearest(float v) {
+/* Code of the value nearest to v, with a magnitude of at most code top. */
+static unsigned nearest(float v, unsigned top) {
     float a = fabsf(v);
     unsigned code = 0;
-    while (code < 7 && a > 0.5f * (magnitude[code] + magnitude[code + 1]))
+    while (code < top && a > 0.5f * (magnitude[code] + magnitude[code + 1]))
         code++;
     return code && v < 0 ? code | 8 : code;
 }
@@ -60,11 +60,11 @@ static float largest(const float *x, int n) {
 
 /* Codes of n values times the inverse of a scale, which is given as two factors so that both stay within f32; returns
  * the squared error in units of the scale. */
-static float codes(const float *x, int n, float factor, float factor2, unsigned *q) {
+static float codes(const float *x, int n, float factor, float factor2, unsigned top, unsigned *q) {
     float error = 0;
     for (int i = 0; i < n; i++) {
         float v = x[i] * factor * factor2;
-        q[i] = nearest(v);
+        q[i] = nearest(v, top);
         error += (v - e2m1(q[i])) * (v - e2m1(q[i]));
     }
     return error;
@@ -73,7 +73,8 @@ static float codes(const float *x, int n, float factor, float factor2, unsigned 
 /* Squared error and codes for exponent byte e. */
 static float mxfp4_codes(const float *x, int e, unsigned *q) {
     int power = 127 - e;
-    return codes(x, 32, ldexpf(1.0f, power / 2), ldexpf(1.0f, power - power / 2), q);
+    unsigned top = e < 253 ? 7 : e == 253 ? 5 : 3; /* 4 * 2^126 and 2 * 2^127 are beyond f32 */
+    return codes(x, 32, ldexpf(1.0f, power / 2), ldexpf(1.0f, power - power / 2), top, q);
 }
 
 void ht_gguf_mxfp4_encode(const ht_row_options *options, const float *x, uint8_t *block) {
@@ -88,6 +89,7 @@ void ht_gguf_mxfp4_encode(const ht_row_options *options, const float *x, uint8_t
         }
     }
     int e = ht_mx_scale_byte(rule, HT_F4_E2M1, ht_f32_bits(largest(x, 32))), pick = 0;
+    e = e > 253 ? 253 : e; /* EVEN may carry the largest numbers to Inf: the exponent above FLOOR's is enough */
     float error = mxfp4_codes(x, e, q[0]);
     if (rule == HT_SCALE_MSE && e < 254 && 4.0f * mxfp4_codes(x, e + 1, q[1]) < error) /* a step is twice as long */
         pick = 1;
@@ -107,7 +109,7 @@ static int nvfp4_scale(const ht_row_options *options, const float *x, unsigned *
         if (byte < (step ? 1 : 0) || byte > 0x7e)
             continue;
         float scale = ht_element_decode(HT_F8_E4M3, (uint32_t)byte);
-        float error = codes(x, 16, byte ? 1.0f / scale : 0.0f, 1.0f, trial) * scale * scale;
+        float error = codes(x, 16, byte ? 1.0f / scale : 0.0f, 1.0f, 7, trial) * scale * scale;
         if (error < best_error || step == 0) {
             best_error = error;
             best = byte;

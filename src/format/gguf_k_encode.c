@@ -246,6 +246,8 @@ void ht_q8_k_encode(const ht_row_options *options, const float *x, uint8_t *bloc
     for (int i = 0; i < 256; i++)
         max = fabsf(unit[i]) > fabsf(max) ? unit[i] : max;
     float d = max == 0 ? 0 : ldexpf(max / -127.0f, exponent);
+    if (!isfinite(d * 127.0f)) /* rounded up at the very end of f32 */
+        d = nextafterf(d, 0);
     uint32_t bits;
     memcpy(&bits, &d, sizeof bits);
     ht_put_u16(b->d, bits);

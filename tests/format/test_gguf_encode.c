@@ -238,7 +238,8 @@ static void test_not_finite_blocks(void) {
 /* Huge values saturate, tiny ones become zero or stay close; nothing becomes NaN or Inf or changes its sign. */
 static void test_extreme_blocks(void) {
     ht_row_options options = ht_row_options_default();
-    const float scales[] = {0x1p127f, 0x1p100f, 0x1p40f, 0x1p20f, 0x1p-20f, 0x1p-30f, 0x1p-100f, 0x1p-126f, 0x1p-140f};
+    const float scales[] = {0x1.fffffep127f, 0x1p127f,  0x1p100f,  0x1p20f,  0x1p-20f,
+                            0x1p-30f,        0x1p-100f, 0x1p-126f, 0x1p-140f};
     for (size_t t = 0; ht_gguf_type_at(t); t++) {
         const ht_gguf_type *type = ht_gguf_type_at(t);
         for (size_t s = 0; type->encode && s < sizeof scales / sizeof *scales; s++) {
@@ -257,6 +258,23 @@ static void test_extreme_blocks(void) {
             if (s == 3) /* within reach of every f16 scale but that of NVFP4, which ends at 2688 */
                 CHECK(strcmp(type->name, "gguf_nvfp4") == 0 ? y[3] == 2688 : y[3] > 0.5f * x[3] || y[3] >= 65504 - 64);
         }
+    }
+}
+
+/* At the end of f32 no rule may round a value to Inf. */
+static void test_mxfp4_near_the_end_of_f32(void) {
+    const ht_scale_rule rules[] = {HT_SCALE_DEFAULT, HT_SCALE_FLOOR, HT_SCALE_RCEIL, HT_SCALE_CEIL, HT_SCALE_EVEN};
+    ht_row_options options = ht_row_options_default();
+    float x[HT_GGUF_MAX_VALUES], y[HT_GGUF_MAX_VALUES];
+    uint8_t block[17];
+    for (size_t r = 0; r < sizeof rules / sizeof *rules; r++) {
+        options.scale_rule = rules[r];
+        for (int i = 0; i < 32; i++)
+            x[i] = ldexpf(i % 2 ? 0x1.fffffep0f : -0x1.7p0f, 127 - i / 8);
+        by_name("gguf_mxfp4")->encode(&options, x, block);
+        by_name("gguf_mxfp4")->decode(block, y);
+        for (int i = 0; i < 32; i++)
+            CHECK_NEAR(y[i], (double)x[i], 0.51);
     }
 }
 
@@ -340,6 +358,7 @@ int main(void) {
     RUN(test_zero_blocks);
     RUN(test_not_finite_blocks);
     RUN(test_extreme_blocks);
+    RUN(test_mxfp4_near_the_end_of_f32);
     RUN(test_float_blocks_without_known_defects);
     RUN(test_decode_encode_is_stable);
     RUN(test_slices_and_input_types);
