@@ -87,6 +87,8 @@ ht_status ht_checkpoint_sort(ht_checkpoint *checkpoint) {
         qsort(checkpoint->tensors, checkpoint->tensor_count, sizeof *checkpoint->tensors, by_name);
     for (size_t i = 1; i < checkpoint->tensor_count; i++) {
         const ht_stored_tensor *a = &checkpoint->tensors[i - 1], *b = &checkpoint->tensors[i];
+        if (strcmp(a->name, b->name) == 0 && a->file == b->file)
+            return ht_fail(HT_ERR_CORRUPT, "%s: %s: tensor %s is stored twice", checkpoint->path, a->file, a->name);
         if (strcmp(a->name, b->name) == 0)
             return ht_fail(HT_ERR_CORRUPT, "%s: tensor %s is stored twice: in %s and in %s", checkpoint->path, a->name,
                            a->file, b->file);

@@ -9,7 +9,7 @@
  * SPDX-License-Identifier: BSD-3-Clause */
 #include <dirent.h>   /* opendir */
 #include <errno.h>    /* errno */
-#include <stdlib.h>   /* qsort, bsearch */
+#include <stdlib.h>   /* qsort */
 #include <string.h>   /* strcmp, strerror */
 #include <sys/stat.h> /* stat */
 
@@ -17,6 +17,7 @@
 #include "base/status.h"
 #include "io/checkpoint_file.h"
 #include "io/json.h"
+#include "io/json_scan.h"
 
 enum { CONFIG_LIMIT = 64 << 20, INDEX_LIMIT = 1 << 30 };
 
@@ -100,29 +101,59 @@ static ht_status read_shards(ht_checkpoint *checkpoint, shard *shards, size_t co
     return HT_OK;
 }
 
+/* The weight map of an index, as it is read. */
+typedef struct index_entry {
+    const char *tensor, *file;
+} index_entry;
+
+typedef struct weight_map {
+    index_entry *entries;
+    size_t count, capacity;
+    int present;
+} weight_map;
+
+static ht_status take_entry(ht_scan *scan, const char *tensor, void *user) {
+    weight_map *map = user;
+    const char *file = NULL;
+    if (ht_scan_peek(scan) != '"')
+        return ht_fail(HT_ERR_CORRUPT, "%s: weight_map entry %s is not a string", scan->label, tensor);
+    HT_TRY(ht_scan_string(scan, &file));
+    if (!*file || strchr(file, '/') || strcmp(file, ".") == 0 || strcmp(file, "..") == 0)
+        return ht_fail(HT_ERR_CORRUPT, "%s: tensor %s: \"%s\" is not a file name", scan->label, tensor, file);
+    if (map->count == map->capacity) {
+        size_t more = map->capacity * 2 + 64;
+        index_entry *grown = ht_arena_alloc(scan->arena, more * sizeof *grown);
+        if (!grown)
+            return HT_ERR_MEMORY;
+        if (map->count)
+            memcpy(grown, map->entries, map->count * sizeof *grown);
+        map->entries = grown;
+        map->capacity = more;
+    }
+    map->entries[map->count++] = (index_entry){.tensor = tensor, .file = file};
+    return HT_OK;
+}
+
+static ht_status take_index_key(ht_scan *scan, const char *key, void *user) {
+    weight_map *map = user;
+    if (strcmp(key, "weight_map") != 0)
+        return ht_scan_skip(scan);
+    if (ht_scan_peek(scan) != '{' || map->present++)
+        return ht_fail(HT_ERR_CORRUPT, "%s: weight_map is not an object, or given twice", scan->label);
+    return ht_scan_object(scan, take_entry, map);
+}
+
 /* The distinct shard names of an index. */
-static ht_status list_shards(ht_checkpoint *checkpoint, const char *index, json_t *map, shard **out, size_t *count) {
-    shard *all = ht_arena_alloc(&checkpoint->arena, json_object_size(map) * sizeof *all);
+static ht_status list_shards(ht_checkpoint *checkpoint, const weight_map *map, shard **out, size_t *count) {
+    shard *all = ht_arena_alloc(&checkpoint->arena, map->count * sizeof *all);
     if (!all)
         return HT_ERR_MEMORY;
-    size_t n = 0;
-    const char *tensor;
-    json_t *value;
-    json_object_foreach(map, tensor, value) {
-        const char *file = json_string_value(value);
-        if (!file)
-            return ht_fail(HT_ERR_CORRUPT, "%s: weight_map entry %s is not a string", index, tensor);
-        if (!*file || strchr(file, '/') || strcmp(file, ".") == 0 || strcmp(file, "..") == 0)
-            return ht_fail(HT_ERR_CORRUPT, "%s: tensor %s: \"%s\" is not a file name", index, tensor, file);
-        if (n && strcmp(all[n - 1].file, file) == 0)
-            continue; /* neighbours mostly share a shard */
-        all[n].file = ht_arena_string(&checkpoint->arena, file, strlen(file));
-        if (!all[n++].file)
-            return HT_ERR_MEMORY;
-    }
+    size_t n = 0, distinct = 0;
+    for (size_t i = 0; i < map->count; i++)
+        if (!n || strcmp(all[n - 1].file, map->entries[i].file) != 0) /* neighbours mostly share a shard */
+            all[n++].file = map->entries[i].file;
     if (n)
         qsort(all, n, sizeof *all, by_file);
-    size_t distinct = 0;
     for (size_t i = 0; i < n; i++)
         if (!distinct || strcmp(all[distinct - 1].file, all[i].file) != 0)
             all[distinct++] = all[i];
@@ -131,37 +162,47 @@ static ht_status list_shards(ht_checkpoint *checkpoint, const char *index, json_
     return HT_OK;
 }
 
-/* Index and shards agree. The tensors are sorted. */
-static ht_status check_index(ht_checkpoint *checkpoint, const char *index, json_t *map) {
-    const char *name;
-    json_t *value;
-    json_object_foreach(map, name, value) {
-        const char *file = json_string_value(value);
-        const ht_stored_tensor *tensor = ht_checkpoint_find(checkpoint, name);
-        if (!tensor)
-            return ht_fail(HT_ERR_CORRUPT, "%s: tensor %s is not in %s, nor in any other shard", index, name, file);
-        if (strcmp(tensor->file, file) != 0)
-            return ht_fail(HT_ERR_CORRUPT, "%s: tensor %s is listed in %s but lies in %s", index, name, file,
-                           tensor->file);
+static int by_tensor(const void *a, const void *b) {
+    return strcmp(((const index_entry *)a)->tensor, ((const index_entry *)b)->tensor);
+}
+
+/* Index and shards agree: both lists sorted, walked side by side. */
+static ht_status check_index(ht_checkpoint *checkpoint, const char *index, weight_map *map) {
+    if (map->count)
+        qsort(map->entries, map->count, sizeof *map->entries, by_tensor);
+    size_t t = 0;
+    for (size_t i = 0; i < map->count; i++) {
+        const index_entry *entry = &map->entries[i];
+        if (i && strcmp(entry->tensor, map->entries[i - 1].tensor) == 0)
+            return ht_fail(HT_ERR_CORRUPT, "%s: tensor %s is listed twice", index, entry->tensor);
+        for (; t < checkpoint->tensor_count && strcmp(checkpoint->tensors[t].name, entry->tensor) < 0; t++)
+            ht_log(checkpoint->ctx, HT_LOG_WARN, "%s: tensor %s in %s is not listed; taken all the same", index,
+                   checkpoint->tensors[t].name, checkpoint->tensors[t].file);
+        if (t == checkpoint->tensor_count || strcmp(checkpoint->tensors[t].name, entry->tensor) != 0)
+            return ht_fail(HT_ERR_CORRUPT, "%s: tensor %s is not in %s, nor in any other shard", index, entry->tensor,
+                           entry->file);
+        if (strcmp(checkpoint->tensors[t].file, entry->file) != 0)
+            return ht_fail(HT_ERR_CORRUPT, "%s: tensor %s is listed in %s but lies in %s", index, entry->tensor,
+                           entry->file, checkpoint->tensors[t].file);
+        t++;
     }
-    if (checkpoint->tensor_count > json_object_size(map))
-        for (size_t i = 0; i < checkpoint->tensor_count; i++)
-            if (!json_object_get(map, checkpoint->tensors[i].name))
-                ht_log(checkpoint->ctx, HT_LOG_WARN, "%s: tensor %s in %s is not listed; taken all the same", index,
-                       checkpoint->tensors[i].name, checkpoint->tensors[i].file);
     return HT_OK;
 }
 
-static ht_status read_indexed(ht_checkpoint *checkpoint, const char *index, json_t *root) {
-    json_t *map = json_object_get(root, "weight_map");
-    if (!json_is_object(map))
-        return ht_fail(HT_ERR_CORRUPT, "%s: weight_map is missing or not an object", index);
+static ht_status read_indexed(ht_checkpoint *checkpoint, const char *index, const char *text, size_t bytes) {
+    weight_map map = {0};
+    ht_scan scan = {
+        .label = index, .what = "index", .text = text, .at = text, .end = text + bytes, .arena = &checkpoint->arena};
+    HT_TRY(ht_scan_object(&scan, take_index_key, &map));
+    HT_TRY(ht_scan_end(&scan));
+    if (!map.present)
+        return ht_fail(HT_ERR_CORRUPT, "%s: weight_map is missing", index);
     shard *shards = NULL;
     size_t count = 0;
-    HT_TRY(list_shards(checkpoint, index, map, &shards, &count));
+    HT_TRY(list_shards(checkpoint, &map, &shards, &count));
     HT_TRY(read_shards(checkpoint, shards, count));
     HT_TRY(ht_checkpoint_sort(checkpoint));
-    return check_index(checkpoint, index, map);
+    return check_index(checkpoint, index, &map);
 }
 
 /* The one *.safetensors file of a directory without an index. */
@@ -212,9 +253,5 @@ ht_status ht_huggingface_open(ht_checkpoint *checkpoint) {
         HT_TRY(find_single(checkpoint, &one.file));
         return read_shards(checkpoint, &one, 1);
     }
-    json_t *root;
-    HT_TRY(ht_json_parse(index, "index", text, bytes, &root));
-    ht_status status = read_indexed(checkpoint, index, root);
-    json_decref(root);
-    return status;
+    return read_indexed(checkpoint, index, text, bytes);
 }

@@ -16,10 +16,8 @@
 #include <stdlib.h>   /* qsort */
 #include <string.h>   /* strcmp */
 
-#include <jansson.h>
-
 #include "base/status.h"
-#include "io/json.h"
+#include "io/json_scan.h"
 
 static ht_dtype dtype_of(const char *name) {
     for (int i = HT_DTYPE_NONE + 1; i < HT_DTYPE_COUNT; i++) {
@@ -30,32 +28,71 @@ static ht_dtype dtype_of(const char *name) {
     return HT_DTYPE_NONE;
 }
 
-static ht_status parse_shape(const char *label, const char *name, json_t *shape, ht_safetensors_entry *entry) {
-    if (!json_is_array(shape))
-        return ht_fail(HT_ERR_CORRUPT, "%s: tensor %s: shape is not an array", label, name);
-    if (json_array_size(shape) > HT_MAX_RANK)
-        return ht_fail(HT_ERR_CORRUPT, "%s: tensor %s: %zu dimensions, at most %d are supported", label, name,
-                       json_array_size(shape), HT_MAX_RANK);
-    entry->rank = (unsigned)json_array_size(shape);
-    for (unsigned i = 0; i < entry->rank; i++) {
-        json_t *size = json_array_get(shape, i);
-        if (!json_is_integer(size) || json_integer_value(size) < 0)
-            return ht_fail(HT_ERR_CORRUPT, "%s: tensor %s: dimension %u is not a whole number >= 0", label, name, i);
-        entry->shape[i] = (size_t)json_integer_value(size);
-    }
+/* The tensor at hand while its entry is walked. */
+typedef struct walk {
+    ht_safetensors *out;
+    ht_safetensors_entry *entry;
+    size_t capacity;
+    const char *name;
+    int64_t offsets[2];
+    unsigned seen; /* bits of the keys met */
+    int has_metadata;
+} walk;
+
+enum { DTYPE = 1, SHAPE = 2, OFFSETS = 4 };
+
+static ht_status take_dimension(ht_scan *scan, size_t index, void *user) {
+    walk *w = user;
+    int64_t size;
+    if (index >= HT_MAX_RANK)
+        return ht_fail(HT_ERR_CORRUPT, "%s: tensor %s: more than %d dimensions", scan->label, w->name, HT_MAX_RANK);
+    if (ht_scan_integer(scan, &size) != HT_OK || size < 0)
+        return ht_fail(HT_ERR_CORRUPT, "%s: tensor %s: dimension %zu is not a whole number from 0 to 2^63 - 1",
+                       scan->label, w->name, index);
+    w->entry->shape[index] = (size_t)size;
+    w->entry->rank = (unsigned)index + 1;
     return HT_OK;
 }
 
-static ht_status parse_offsets(const char *label, const char *name, json_t *offsets, ht_safetensors_entry *entry) {
-    json_t *begin = json_array_get(offsets, 0), *end = json_array_get(offsets, 1);
-    if (!json_is_array(offsets) || json_array_size(offsets) != 2 || !json_is_integer(begin) || !json_is_integer(end))
-        return ht_fail(HT_ERR_CORRUPT, "%s: tensor %s: data_offsets is not [begin, end]", label, name);
-    if (json_integer_value(begin) < 0 || json_integer_value(end) < json_integer_value(begin))
-        return ht_fail(HT_ERR_CORRUPT, "%s: tensor %s: data_offsets [%" PRId64 ", %" PRId64 "] run backwards", label,
-                       name, (int64_t)json_integer_value(begin), (int64_t)json_integer_value(end));
-    entry->begin = (uint64_t)json_integer_value(begin);
-    entry->end = (uint64_t)json_integer_value(end);
+static ht_status take_offset(ht_scan *scan, size_t index, void *user) {
+    walk *w = user;
+    if (index >= 2 || ht_scan_integer(scan, &w->offsets[index]) != HT_OK)
+        return ht_fail(HT_ERR_CORRUPT, "%s: tensor %s: data_offsets is not [begin, end]", scan->label, w->name);
+    w->seen |= index ? OFFSETS : 0;
     return HT_OK;
+}
+
+static ht_status take_dtype(ht_scan *scan, walk *w) {
+    const char *dtype = NULL;
+    if (ht_scan_peek(scan) != '"')
+        return ht_fail(HT_ERR_CORRUPT, "%s: tensor %s: dtype is not a string", scan->label, w->name);
+    HT_TRY(ht_scan_string(scan, &dtype));
+    w->entry->dtype = dtype_of(dtype);
+    w->seen |= DTYPE;
+    return w->entry->dtype != HT_DTYPE_NONE
+               ? HT_OK
+               : ht_fail(HT_ERR_CORRUPT, "%s: tensor %s: unknown dtype \"%s\"", scan->label, w->name, dtype);
+}
+
+/* One key of a tensor's entry; unknown ones are passed over. */
+static ht_status take_key(ht_scan *scan, const char *key, void *user) {
+    walk *w = user;
+    unsigned before = w->seen;
+    unsigned which = strcmp(key, "dtype") == 0          ? DTYPE
+                     : strcmp(key, "shape") == 0        ? SHAPE
+                     : strcmp(key, "data_offsets") == 0 ? OFFSETS
+                                                        : 0;
+    if (before & which)
+        return ht_fail(HT_ERR_CORRUPT, "%s: tensor %s: %s is given twice", scan->label, w->name, key);
+    if (which == DTYPE)
+        return take_dtype(scan, w);
+    if (which && ht_scan_peek(scan) != '[')
+        return ht_fail(HT_ERR_CORRUPT, "%s: tensor %s: %s is not an array", scan->label, w->name, key);
+    if (which == SHAPE) {
+        w->seen |= SHAPE;
+        return ht_scan_array(scan, take_dimension, w);
+    }
+    return which == OFFSETS ? ht_scan_array(scan, take_offset, w) : ht_scan_skip(scan);
 }
 
 /* Bits of the shape; 0 when it does not fit in 64 bits minus one. */
@@ -72,29 +109,24 @@ static int shape_bits(const ht_safetensors_entry *entry, uint64_t *bits) {
     return 1;
 }
 
-static ht_status parse_tensor(const char *label, const char *name, json_t *value, ht_safetensors_entry *entry) {
-    if (!json_is_object(value))
-        return ht_fail(HT_ERR_CORRUPT, "%s: tensor %s: its entry is not an object", label, name);
-    if (!*name)
-        return ht_fail(HT_ERR_CORRUPT, "%s: a tensor has an empty name", label);
-    const char *dtype = json_string_value(json_object_get(value, "dtype"));
-    if (!dtype)
-        return ht_fail(HT_ERR_CORRUPT, "%s: tensor %s: dtype is missing or not a string", label, name);
-    entry->dtype = dtype_of(dtype);
-    if (entry->dtype == HT_DTYPE_NONE)
-        return ht_fail(HT_ERR_CORRUPT, "%s: tensor %s: unknown dtype \"%s\"", label, name, dtype);
-    HT_TRY(parse_shape(label, name, json_object_get(value, "shape"), entry));
-    HT_TRY(parse_offsets(label, name, json_object_get(value, "data_offsets"), entry));
-    uint64_t bits;
+static ht_status check_tensor(const char *label, const walk *w) {
+    const ht_safetensors_entry *entry = w->entry;
+    const char *missing = !(w->seen & DTYPE) ? "dtype" : !(w->seen & SHAPE) ? "shape" : "data_offsets [begin, end]";
+    if (w->seen != (DTYPE | SHAPE | OFFSETS))
+        return ht_fail(HT_ERR_CORRUPT, "%s: tensor %s: %s is missing", label, w->name, missing);
+    if (w->offsets[0] < 0 || w->offsets[1] < w->offsets[0])
+        return ht_fail(HT_ERR_CORRUPT, "%s: tensor %s: data_offsets [%" PRId64 ", %" PRId64 "] run backwards", label,
+                       w->name, w->offsets[0], w->offsets[1]);
+    uint64_t bits, span = (uint64_t)(w->offsets[1] - w->offsets[0]);
     if (!shape_bits(entry, &bits))
-        return ht_fail(HT_ERR_CORRUPT, "%s: tensor %s: its shape holds more than 2^64 bits", label, name);
+        return ht_fail(HT_ERR_CORRUPT, "%s: tensor %s: its shape holds more than 2^64 bits", label, w->name);
     if (bits % 8)
-        return ht_fail(HT_ERR_CORRUPT, "%s: tensor %s: %" PRIu64 " bits of %s are not whole bytes", label, name, bits,
-                       dtype);
-    if (bits / 8 != entry->end - entry->begin)
+        return ht_fail(HT_ERR_CORRUPT, "%s: tensor %s: %" PRIu64 " bits of %s are not whole bytes", label, w->name,
+                       bits, ht_dtype_name(entry->dtype));
+    if (bits / 8 != span)
         return ht_fail(HT_ERR_CORRUPT,
-                       "%s: tensor %s: data_offsets span %" PRIu64 " bytes, dtype and shape need %" PRIu64, label, name,
-                       entry->end - entry->begin, bits / 8);
+                       "%s: tensor %s: data_offsets span %" PRIu64 " bytes, dtype and shape need %" PRIu64, label,
+                       w->name, span, bits / 8);
     return HT_OK;
 }
 
@@ -134,49 +166,72 @@ static ht_status check_tiling(const char *label, ht_safetensors *out, uint64_t s
     return HT_OK;
 }
 
-static ht_status parse_metadata(ht_arena *arena, const char *label, json_t *object, ht_safetensors *out) {
-    if (!json_is_object(object))
-        return ht_fail(HT_ERR_CORRUPT, "%s: __metadata__ is not an object", label);
-    out->metadata = ht_arena_alloc(arena, 2 * json_object_size(object) * sizeof *out->metadata);
-    if (!out->metadata)
+/* Room for one more in an array of the arena that doubles. */
+static ht_status grow(ht_arena *arena, void **items, size_t count, size_t *capacity, size_t size) {
+    if (count < *capacity)
+        return HT_OK;
+    size_t more = *capacity * 2 + 64;
+    void *grown = ht_arena_alloc(arena, more * size);
+    if (!grown)
         return HT_ERR_MEMORY;
-    const char *key;
-    json_t *value;
-    json_object_foreach(object, key, value) {
-        if (!json_is_string(value))
-            return ht_fail(HT_ERR_CORRUPT, "%s: __metadata__ key %s: its value is not a string", label, key);
-        const char *text = json_string_value(value);
-        out->metadata[2 * out->metadata_count] = ht_arena_string(arena, key, strlen(key));
-        out->metadata[2 * out->metadata_count + 1] = ht_arena_string(arena, text, strlen(text));
-        if (!out->metadata[2 * out->metadata_count] || !out->metadata[2 * out->metadata_count + 1])
-            return HT_ERR_MEMORY;
-        out->metadata_count++;
-    }
+    if (count)
+        memcpy(grown, *items, count * size);
+    *items = grown;
+    *capacity = more;
     return HT_OK;
 }
 
-static ht_status parse_root(ht_arena *arena, const char *label, json_t *root, uint64_t size, ht_safetensors *out) {
-    if (!json_is_object(root))
-        return ht_fail(HT_ERR_CORRUPT, "%s: the header is not a JSON object", label);
-    out->entries = ht_arena_alloc(arena, json_object_size(root) * sizeof *out->entries);
-    if (!out->entries)
-        return HT_ERR_MEMORY;
-    const char *name;
-    json_t *value;
-    json_object_foreach(root, name, value) {
-        if (strcmp(name, "__metadata__") == 0) {
-            HT_TRY(parse_metadata(arena, label, value, out));
-            continue;
-        }
-        ht_safetensors_entry *entry = &out->entries[out->count];
-        HT_TRY(parse_tensor(label, name, value, entry));
-        entry->name = ht_arena_string(arena, name, strlen(name));
-        if (!entry->name)
-            return HT_ERR_MEMORY;
-        out->count++;
-    }
-    qsort(out->entries, out->count, sizeof *out->entries, by_offset);
-    return check_tiling(label, out, size);
+typedef struct pairs {
+    void *items;
+    size_t count, capacity;
+} pairs;
+
+static ht_status take_pair(ht_scan *scan, const char *key, void *user) {
+    pairs *p = user;
+    const char *value = NULL;
+    if (ht_scan_peek(scan) != '"')
+        return ht_fail(HT_ERR_CORRUPT, "%s: __metadata__ key %s: its value is not a string", scan->label, key);
+    HT_TRY(ht_scan_string(scan, &value));
+    HT_TRY(grow(scan->arena, &p->items, p->count, &p->capacity, 2 * sizeof(char *)));
+    const char **pair = (const char **)p->items + 2 * p->count++;
+    pair[0] = key;
+    pair[1] = value;
+    return HT_OK;
+}
+
+static ht_status take_metadata(ht_scan *scan, walk *w) {
+    if (w->has_metadata++)
+        return ht_fail(HT_ERR_CORRUPT, "%s: __metadata__ is given twice", scan->label);
+    if (ht_scan_peek(scan) != '{')
+        return ht_fail(HT_ERR_CORRUPT, "%s: __metadata__ is not an object", scan->label);
+    pairs found = {0};
+    HT_TRY(ht_scan_object(scan, take_pair, &found));
+    w->out->metadata = found.items;
+    w->out->metadata_count = found.count;
+    return HT_OK;
+}
+
+static ht_status take_tensor(ht_scan *scan, const char *name, void *user) {
+    walk *w = user;
+    if (strcmp(name, "__metadata__") == 0)
+        return take_metadata(scan, w);
+    if (!*name)
+        return ht_fail(HT_ERR_CORRUPT, "%s: a tensor has an empty name", scan->label);
+    if (ht_scan_peek(scan) != '{')
+        return ht_fail(HT_ERR_CORRUPT, "%s: tensor %s: its entry is not an object", scan->label, name);
+    void *entries = w->out->entries;
+    HT_TRY(grow(scan->arena, &entries, w->out->count, &w->capacity, sizeof *w->out->entries));
+    w->out->entries = entries;
+    w->entry = &w->out->entries[w->out->count];
+    *w->entry = (ht_safetensors_entry){.name = name};
+    w->name = name;
+    w->seen = 0;
+    HT_TRY(ht_scan_object(scan, take_key, w));
+    HT_TRY(check_tensor(scan->label, w));
+    w->entry->begin = (uint64_t)w->offsets[0];
+    w->entry->end = (uint64_t)w->offsets[1];
+    w->out->count++;
+    return HT_OK;
 }
 
 ht_status ht_safetensors_parse(ht_arena *arena, const char *label, const uint8_t *data, size_t bytes,
@@ -196,9 +251,13 @@ ht_status ht_safetensors_parse(ht_arena *arena, const char *label, const uint8_t
     if (length == 0 || data[8] != '{')
         return ht_fail(HT_ERR_CORRUPT, "%s: the header does not begin with {", label);
     out->data_offset = 8 + length;
-    json_t *root;
-    HT_TRY(ht_json_parse(label, "header", (const char *)data + 8, (size_t)length, &root));
-    ht_status status = parse_root(arena, label, root, bytes - 8 - length, out);
-    json_decref(root);
-    return status;
+    ht_scan scan = {.label = label, .what = "header", .arena = arena};
+    scan.text = scan.at = (const char *)data + 8;
+    scan.end = scan.text + length;
+    walk w = {.out = out};
+    HT_TRY(ht_scan_object(&scan, take_tensor, &w));
+    HT_TRY(ht_scan_end(&scan));
+    if (out->count)
+        qsort(out->entries, out->count, sizeof *out->entries, by_offset);
+    return check_tiling(label, out, bytes - 8 - length);
 }

@@ -156,7 +156,6 @@ static ht_status begin_with(ht_checkpoint_writer *writer, ht_journal_state *stat
     if (entry && !writer->options.overwrite && !(go_on && state->committing))
         return ht_fail(HT_ERR_OUTPUT, "%s: exists already (it holds %s): choose another name, or give --overwrite",
                        writer->directory, entry);
-    writer->begun = state->present && writer->options.resume != HT_RESUME_NEVER;
     if (!go_on) {
         writer->begun = 0;
         memset(writer->done, 0, writer->layout.count);
@@ -182,6 +181,7 @@ ht_status ht_writer_begin(ht_checkpoint_writer *writer, const char *const *metad
     HT_TRY(make_folder(writer->files));
     ht_journal_state state = {.done = writer->done};
     ht_status status = ht_journal_read(writer->journal_path, writer->layout.count, &state);
+    writer->begun = status != HT_OK || state.present; /* without a journal the folder is worth nothing */
     if (status == HT_OK)
         status = begin_with(writer, &state, metadata, fingerprint);
     ht_journal_state_free(&state);

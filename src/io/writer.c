@@ -2,7 +2,7 @@
  * in any order, nothing is buffered, and a killed run goes on where it stood.
  *
  * What is promised: after the death of the process every tensor noted as done is kept. After the death of the machine
- * those noted before the last sync mark are, one mark for each GiB written; the others are redone. After commit
+ * those noted before the last sync mark are, one mark for each 4 GiB written; the others are redone. After commit
  * everything is on disk. The bytes are the same in all cases. See journal.c and staging.c.
  * SPDX-License-Identifier: BSD-3-Clause */
 #include "io/writer.h"
@@ -17,7 +17,7 @@
 #include "base/status.h"
 #include "io/file_io.h"
 
-static const uint64_t SYNC_BYTES = (uint64_t)1 << 30; /* data between two sync marks */
+static const uint64_t SYNC_BYTES = (uint64_t)4 << 30; /* data between two sync marks */
 
 char *ht_writer_path(ht_checkpoint_writer *writer, const char *folder, const char *file) {
     return ht_arena_printf(&writer->arena, "%s/%s", folder, file);

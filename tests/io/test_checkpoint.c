@@ -130,7 +130,11 @@ static void bad_indexes(void) {
          "tensor x is listed in b.safetensors but lies in a.safetensors", HT_ERR_CORRUPT},
         {"{\"weight_map\":{\"x\":\"a.safetensors\",\"y\":\"../b.safetensors\"}}", "is not a file name", HT_ERR_CORRUPT},
         {"{\"weight_map\":{\"x\":1}}", "entry x is not a string", HT_ERR_CORRUPT},
-        {"{\"weight_map\":[]}", "weight_map is missing", HT_ERR_CORRUPT},
+        {"{\"weight_map\":[]}", "weight_map is not an object", HT_ERR_CORRUPT},
+        {"{\"metadata\":{\"total_size\":1.5}}", "weight_map is missing", HT_ERR_CORRUPT},
+        {"{\"weight_map\":{\"x\":\"a.safetensors\",\"x\":\"a.safetensors\"}}", "tensor x is listed twice",
+         HT_ERR_CORRUPT},
+        {"{\"weight_map\":{}} 1", "text behind the value", HT_ERR_CORRUPT},
         {"{", "not valid JSON", HT_ERR_CORRUPT},
     };
     const char *dir = folder("indexes");
@@ -208,6 +212,16 @@ static void single_file(void) {
     ht_checkpoint_close(checkpoint);
 }
 
+static void twice_in_one_file(void) {
+    const char *header = "{\"t\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]},"
+                         "\"t\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[1,2]}}";
+    char bytes[256] = {(char)strlen(header)};
+    memcpy(bytes + 8, header, strlen(header));
+    ht_checkpoint *checkpoint;
+    CHECK_FAILS(ht_checkpoint_open_memory(ctx, bytes, 8 + strlen(header) + 2, NULL, &checkpoint), HT_ERR_CORRUPT);
+    CHECK_CONTAINS(ht_error_message(), "tensor t is stored twice");
+}
+
 /* A parameter whose data lies unaligned in the file is handed out aligned. */
 static void unaligned(void) {
     const char *header = "{\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]},"
@@ -244,6 +258,7 @@ int main(void) {
     RUN(bad_places);
     RUN(configs);
     RUN(single_file);
+    RUN(twice_in_one_file);
     RUN(unaligned);
     RUN(nothing_left);
     ht_context_destroy(ctx);

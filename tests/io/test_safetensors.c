@@ -68,21 +68,31 @@ static const struct {
     {"{\"\xff\":{}}", 0, "not valid JSON"},
     {"{\"a\\u0000b\":{}}", 0, "not valid JSON"},
     {"{\"\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}}", 0, "empty name"},
-    {"{\"t\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]},\"t\":{\"dtype\":\"U8\",\"shape\":[1],"
-     "\"data_offsets\":[0,1]}}",
-     1, "duplicate"},
     {"{\"__metadata__\":[]}", 0, "__metadata__ is not an object"},
     {"{\"__metadata__\":{\"a\":1}}", 0, "__metadata__ key a"},
     {"{\"t\":{\"shape\":[1],\"data_offsets\":[0,1]}}", 1, "dtype is missing"},
-    {"{\"t\":{\"dtype\":\"U8\",\"data_offsets\":[0,1]}}", 1, "shape is not an array"},
-    {"{\"t\":{\"dtype\":\"U8\",\"shape\":[1]}}", 1, "data_offsets is not [begin, end]"},
+    {"{\"t\":{\"dtype\":\"U8\",\"data_offsets\":[0,1]}}", 1, "shape is missing"},
+    {"{\"t\":{\"dtype\":\"U8\",\"shape\":[1]}}", 1, "data_offsets [begin, end] is missing"},
     {ONE("U9", "[1]", "[0,1]"), 1, "unknown dtype \"U9\""},
     {ONE("i4", "[2]", "[0,1]"), 1, "unknown dtype \"i4\""},
-    {ONE("U8", "[1,1,1,1,1,1,1,1,1]", "[0,1]"), 1, "9 dimensions, at most 8"},
+    {ONE("U8", "[1,1,1,1,1,1,1,1,1]", "[0,1]"), 1, "more than 8 dimensions"},
     {ONE("U8", "[-1]", "[0,1]"), 1, "dimension 0 is not a whole number"},
     {ONE("U8", "[1.0]", "[0,1]"), 1, "dimension 0 is not a whole number"},
-    {ONE("U8", "[99999999999999999999]", "[0,1]"), 1, "not valid JSON"},
+    {ONE("U8", "[99999999999999999999]", "[0,1]"), 1, "dimension 0 is not a whole number"},
     {ONE("F64", "[4294967296,4294967296]", "[0,1]"), 1, "more than 2^64 bits"},
+    {ONE("U8", "[1]", "[0]"), 1, "data_offsets [begin, end] is missing"},
+    {ONE("U8", "7", "[0,1]"), 1, "shape is not an array"},
+    {ONE("U8", "[1],\"shape\":[1]", "[0,1]"), 1, "shape is given twice"},
+    {ONE("U8", "[01]", "[0,1]"), 1, "dimension 0 is not a whole number"},
+    {ONE("U8", "[1,]", "[0,1]"), 1, "dimension 1 is not a whole number"},
+    {"{\"a\\ud800b\":{}}", 0, "malformed escape"},
+    {"{\"a\\x\":{}}", 0, "malformed escape"},
+    {"{\"a\nb\":{}}", 0, "control character"},
+    {"{\"\xed\xa0\x80\":{}}", 0, "invalid UTF-8"},
+    {"{\"\xc0\xaf\":{}}", 0, "invalid UTF-8"},
+    {"{\"t\":{\"x\":[[{\"y\":1e}]]}}", 0, "malformed number"},
+    {"{\"t\":{\"x\":nul}}", 0, "a value is expected"},
+    {"{\"__metadata__\":{},\"__metadata__\":{}}", 0, "__metadata__ is given twice"},
     {ONE("U8", "[1]", "[0,1,2]"), 1, "data_offsets is not [begin, end]"},
     {ONE("U8", "[1]", "[1,0]"), 1, "run backwards"},
     {ONE("U8", "[1]", "[-1,0]"), 1, "run backwards"},
@@ -142,6 +152,21 @@ static void truncated(void) {
     }
 }
 
+static void escapes(void) {
+    ht_arena arena;
+    ht_arena_init(&arena, ctx);
+    ht_safetensors out;
+    if (CHECK_OK(parse("{\"a\\u00e9\\\\\\\"\\ud83d\\ude00\\n\":{\"x\":[-1.5e+3,{\"y\":null},true,[]],\"dtype\":\"U8\","
+                       "\"shape\":[ 0 ] , \"data_offsets\":[0,0]}}",
+                       0, &arena, &out)))
+        CHECK_TEXT(out.entries[0].name, "a\xc3\xa9\\\"\xf0\x9f\x98\x80\n");
+    char deep[600] = "{\"t\":{\"x\":";
+    memset(deep + strlen(deep), '[', 500);
+    CHECK_FAILS(parse(deep, 0, &arena, &out), HT_ERR_CORRUPT);
+    CHECK_CONTAINS(ht_error_message(), "nested too deep");
+    ht_arena_release(&arena);
+}
+
 int main(void) {
     if (ht_context_create(NULL, &ctx) != HT_OK)
         return 1;
@@ -149,6 +174,7 @@ int main(void) {
     RUN(refused);
     RUN(lengths);
     RUN(truncated);
+    RUN(escapes);
     ht_context_destroy(ctx);
     return check_finish();
 }
