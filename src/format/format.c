@@ -14,6 +14,9 @@
 static const ht_codec *const codecs[HT_FAMILY_COUNT] = {
     [HT_FAMILY_PLAIN] = &ht_codec_plain,
     [HT_FAMILY_MX] = &ht_codec_mx,
+    [HT_FAMILY_NVFP4] = &ht_codec_nvfp4,
+    [HT_FAMILY_FLOAT8] = &ht_codec_float8,
+    [HT_FAMILY_INT] = &ht_codec_int,
     [HT_FAMILY_CODEBOOK] = &ht_codec_codebook,
     [HT_FAMILY_MAP] = &ht_codec_map,
     [HT_FAMILY_GGUF] = &ht_codec_gguf,

@@ -1,0 +1,25 @@
+/* The affine map of one block: how scale and zero point follow from a range. For observers and algorithms that choose
+ * codes themselves. */
+#ifndef HT_FORMAT_INT_H
+#define HT_FORMAT_INT_H
+
+#include <halftone/format.h>
+
+typedef struct ht_affine {
+    int qmin, qmax;           /* range of codes */
+    int middle;               /* code of zero when there is no zero point: 0, or 2^(bits-1) for unsigned codes */
+    ht_dtype arithmetic;      /* type that steps of scale and zero are rounded to */
+    ht_dtype code_arithmetic; /* the same for codes */
+    int divides;              /* HT_CODE_DIVIDE */
+    int float_zero;
+    float scale, zero;
+    float start; /* float zero: value of the first code */
+} ht_affine;
+
+/* The constant part, from a format of HT_FAMILY_INT and options. */
+ht_affine ht_affine_rules(const ht_format *format, const ht_row_options *options);
+
+/* Fill scale, zero and start for values in [min, max] (finite). */
+void ht_affine_choose(const ht_format *format, const ht_row_options *options, float min, float max, ht_affine *a);
+
+#endif

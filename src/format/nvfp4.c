@@ -1,0 +1,203 @@
+/* NVFP4: e2m1 elements, an e4m3 scale per 16 values (or 16x16 tile), optionally one f32 number g for the matrix.
+ *
+ * value = code * (scale * g) or code * (scale / g) (global_rule). How scales come about is settled by two choices:
+ *   inference, multiplies  (torchao)             g = amax / 2688; s = e4m3(clamp(b / 6 / g, 2^-6, 448)); r = 1/g / s
+ *   inference, divides     (compressed-tensors)  g = 2688 * (1 / amax); s = e4m3(min(b / 6 * g, 448)), 0 becomes 0.125;
+ *                                                codes from x / (s / g)
+ *   training, divides      (TransformerEngine)   g = min(2688 / amax, max); s = e4m3(min(b * (g * f32(1/6)), 448));
+ *                                                r = min(1 / (s * (1/g)), max)
+ *   training, multiplies                         g = amax / 2688; s = e4m3(min(b / 6 / g, 448)), r as in the first
+ * b = largest magnitude of the block, codes = e2m1(x * r). Without g: g = 1. The number of a matrix of zeros is 1.
+ * A zero block decodes to zero; a block with NaN or Inf gets scale 7f, NaN. MSE tries the scale codes from 4 below to 6
+ * above the formula's (a step is 6 to 12 %), the formula's first, smallest squared error.
+ * Refuses: columns that are no multiple of 16, other element or scale types.
+ * Source: formats specification, sections 3.1 to 3.4, 8.3 and 11 (3, 8).
+ */
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "format/nvfp4.h"
+
+#include <float.h>
+
+#include "base/status.h"
+#include "format/codec.h"
+#include "format/element.h"
+#include "format/lanes.h"
+#include "format/pack.h"
+#include "format/tile.h"
+
+enum { BLOCK = 16, MSE_BELOW = 4, MSE_ABOVE = 6, SCALE_NAN = 0x7f, SCALE_MAX = 0x7e };
+
+static float smaller(float a, float b) {
+    return a < b ? a : b;
+}
+
+/* A constant reciprocal, rounded once: 1/6. */
+static const float sixth = 1.0f / 6.0f;
+
+static float global_of(const ht_format *format, const ht_row_options *options, const ht_range *range) {
+    /* Inf does not fit anywhere; blocks that hold it are NaN, the others are scaled for large numbers. The bound stays
+     * below FLT_MAX so that rounded scales do not carry the largest code to Inf. */
+    float amax = smaller(range->amax, 0x1.fp127f), g;
+    ht_dtype t = options->arithmetic;
+    if (!(amax > 0))
+        return 1;
+    if (format->global_rule == HT_GLOBAL_MULTIPLIES)
+        g = ht_round_to(t, amax / 2688);
+    else if (options->nvfp4_rule == HT_NVFP4_TRAINING)
+        g = smaller(2688 / amax, FLT_MAX);
+    else /* a number over a tensor is two roundings in tensor libraries */
+        g = smaller(ht_round_to(t, 2688 * ht_round_to(t, 1 / amax)), FLT_MAX);
+    return g > 0 ? g : 1;
+}
+
+/* Scale code of a block, before any search. */
+static uint8_t scale_code(const ht_nvfp4_rules *rules, float amax) {
+    float wanted;
+    uint8_t code;
+    if (rules->divides && rules->training)
+        wanted = amax * (rules->global * sixth);
+    else if (rules->divides)
+        wanted = ht_round_to(rules->arithmetic, amax / 6) * rules->global;
+    else
+        wanted = rules->global == 1 ? amax / 6 : amax / 6 / rules->global;
+    wanted = smaller(wanted, 448);
+    if (!rules->training && !rules->divides && wanted < 0x1p-6f)
+        wanted = 0x1p-6f;
+    ht_lanes_encode(HT_F8_E4M3, &wanted, 1, &code);
+    if (code == 0 && !rules->training && rules->divides)
+        ht_lanes_encode(HT_F8_E4M3, &(float){0.125f}, 1, &code);
+    return code;
+}
+
+/* What x is multiplied by, or divided by when *divisor is set. */
+static float encode_factor(const ht_nvfp4_rules *rules, float scale, int *divisor) {
+    *divisor = 0;
+    if (rules->divides && rules->training)
+        return smaller(1 / (scale * (1 / rules->global)), FLT_MAX);
+    if (rules->divides) {
+        *divisor = 1;
+        return scale / rules->global;
+    }
+    return smaller(smaller(1 / rules->global, FLT_MAX) / scale, FLT_MAX);
+}
+
+static float decode_factor(int divides, float scale, float global) {
+    return divides ? scale / global : scale * global;
+}
+
+static void encode_values(const ht_nvfp4_rules *rules, uint8_t code, const float *x, size_t n, uint8_t *codes) {
+    float y[HT_TILE_CHUNK], scale;
+    int divisor;
+    ht_lanes_decode(HT_F8_E4M3, &code, 1, &scale);
+    float factor = encode_factor(rules, scale, &divisor);
+    for (size_t i = 0; i < n; i++)
+        y[i] = divisor ? x[i] / factor : x[i] * factor;
+    ht_lanes_encode(HT_F4_E2M1, y, n, codes);
+}
+
+static float block_error(const ht_nvfp4_rules *rules, uint8_t code, const float *x, size_t n) {
+    float y[BLOCK * BLOCK], scale;
+    uint8_t codes[BLOCK * BLOCK];
+    encode_values(rules, code, x, n, codes);
+    ht_lanes_decode(HT_F4_E2M1, codes, n, y);
+    ht_lanes_decode(HT_F8_E4M3, &code, 1, &scale);
+    float factor = decode_factor(rules->divides, scale, rules->global);
+    for (size_t i = 0; i < n; i++)
+        y[i] *= factor;
+    return ht_lanes_error(x, y, n);
+}
+
+static uint8_t search(const ht_nvfp4_rules *rules, uint8_t start, const float *x, size_t n) {
+    uint8_t best = start;
+    float least = block_error(rules, start, x, n);
+    for (int code = start - MSE_BELOW; code <= start + MSE_ABOVE; code++) {
+        if (code < 1 || code > SCALE_MAX || code == start)
+            continue;
+        float error = block_error(rules, (uint8_t)code, x, n);
+        if (error < least) {
+            least = error;
+            best = (uint8_t)code;
+        }
+    }
+    return best;
+}
+
+uint8_t ht_nvfp4_encode_block(const ht_nvfp4_rules *rules, const float *x, size_t n, uint8_t *codes) {
+    uint32_t amax = ht_lanes_amax(x, n);
+    if (amax >= 0x7f800000u) {
+        for (size_t i = 0; i < n; i++)
+            codes[i] = 7;
+        return SCALE_NAN;
+    }
+    uint8_t code = scale_code(rules, ht_f32_from_bits(amax));
+    if (rules->search && amax)
+        code = search(rules, code, x, n);
+    encode_values(rules, code, x, n, codes);
+    return code;
+}
+
+ht_nvfp4_rules ht_nvfp4_rules_of(const ht_format *format, const ht_row_options *options, float global) {
+    return (ht_nvfp4_rules){
+        .divides = format->global != HT_DTYPE_NONE && format->global_rule == HT_GLOBAL_DIVIDES,
+        .training = options->nvfp4_rule == HT_NVFP4_TRAINING,
+        .search = options->scale_rule == HT_SCALE_MSE,
+        .arithmetic = options->arithmetic,
+        .global = global,
+    };
+}
+
+static float read_global(const ht_format *format, const ht_planes *planes) {
+    return format->global == HT_DTYPE_NONE ? 1.0f : *(const float *)planes->plane[HT_PLANE_GLOBAL];
+}
+
+static ht_status quantize(const ht_format *format, const ht_row_options *options, const void *x, ht_dtype x_dtype,
+                          size_t rows, size_t cols, const ht_planes *out) {
+    const ht_nvfp4_rules rules = ht_nvfp4_rules_of(format, options, read_global(format, out));
+    uint8_t *packed = out->plane[HT_PLANE_CODES], *scales = out->plane[HT_PLANE_SCALES];
+    size_t stride = ht_packed_bytes(format->packing, 4, cols), step = ht_packed_bytes(format->packing, 4, BLOCK);
+    float values[BLOCK * BLOCK];
+    uint8_t codes[BLOCK * BLOCK];
+    for (size_t b = 0, count = ht_tile_count(format, rows, cols); b < count; b++) {
+        ht_tile tile = ht_tile_at(format, rows, cols, b);
+        for (size_t r = 0; r < tile.rows; r++)
+            ht_lanes_load(x, x_dtype, (tile.row + r) * cols + tile.col, BLOCK, values + r * BLOCK);
+        scales[b] = ht_nvfp4_encode_block(&rules, values, tile.rows * BLOCK, codes);
+        for (size_t r = 0; r < tile.rows; r++)
+            ht_pack_codes(format->packing, 4, codes + r * BLOCK, BLOCK,
+                          packed + (tile.row + r) * stride + tile.col / BLOCK * step);
+    }
+    return HT_OK;
+}
+
+static ht_status dequantize(const ht_format *format, const ht_planes *in, size_t rows, size_t cols, float *out) {
+    const uint8_t *packed = in->plane[HT_PLANE_CODES], *scales = in->plane[HT_PLANE_SCALES];
+    const float global = read_global(format, in);
+    size_t step = ht_packed_bytes(format->packing, 4, BLOCK), across = cols / BLOCK;
+    uint32_t height = format->block_rows ? format->block_rows : 1;
+    uint8_t codes[BLOCK];
+    for (size_t r = 0; r < rows; r++)
+        for (size_t b = 0; b < across; b++) {
+            float scale, *values = out + r * cols + b * BLOCK;
+            ht_lanes_decode(HT_F8_E4M3, scales + r / height * across + b, 1, &scale);
+            ht_unpack_codes(format->packing, 4, packed + (r * across + b) * step, BLOCK, codes);
+            ht_lanes_decode(HT_F4_E2M1, codes, BLOCK, values);
+            float factor = decode_factor(format->global_rule == HT_GLOBAL_DIVIDES, scale, global);
+            for (size_t i = 0; i < BLOCK; i++)
+                values[i] *= factor;
+        }
+    return HT_OK;
+}
+
+static ht_status check_shape(const ht_format *format, size_t rows, size_t cols) {
+    (void)rows;
+    if (format->element != HT_F4_E2M1 || format->scale != HT_F8_E4M3 || format->block_cols != BLOCK ||
+        format->block_rows > BLOCK || !format->block_rows)
+        return ht_fail(HT_ERR_FORMAT, "NVFP4 has f4_e2m1 elements and f8_e4m3 scales per 16 values or 16x16 tile");
+    if (cols % BLOCK)
+        return ht_fail(HT_ERR_SHAPE, "NVFP4 needs columns in multiples of %d; %zu leaves %zu over", BLOCK, cols,
+                       cols % BLOCK);
+    return HT_OK;
+}
+
+const ht_codec ht_codec_nvfp4 = {
+    .check_shape = check_shape, .global = global_of, .quantize = quantize, .dequantize = dequantize};
