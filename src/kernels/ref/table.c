@@ -1,0 +1,44 @@
+/* The reference rows: one of every operation that runs anywhere. Order within an operation is preference.
+ * SPDX-License-Identifier: BSD-3-Clause */
+#include "kernels/kernels.h"
+
+static int is_transposed(const ht_weight *weight) {
+    return weight->transposed;
+}
+
+static int is_plain_bf16(const ht_weight *weight) {
+    return !weight->transposed && weight->format.family == HT_FAMILY_PLAIN && weight->format.element == HT_BF16;
+}
+
+static int is_plain_f32(const ht_weight *weight) {
+    return !weight->transposed && weight->format.family == HT_FAMILY_PLAIN && weight->format.element == HT_F32;
+}
+
+const ht_kernel_row ht_kernel_rows_ref[] = {
+    {.operation = HT_OPERATION_DECODE,
+     .name = "transposed_ref",
+     .formats = "plain, stored [in, out]",
+     .accepts = is_transposed,
+     .fn.decode = ht_decode_transposed_ref},
+    {.operation = HT_OPERATION_DECODE,
+     .name = "bf16_ref",
+     .formats = "bf16",
+     .accepts = is_plain_bf16,
+     .fn.decode = ht_decode_bf16_ref},
+    {.operation = HT_OPERATION_DECODE,
+     .name = "f32_ref",
+     .formats = "f32",
+     .accepts = is_plain_f32,
+     .fn.decode = ht_decode_f32_ref},
+    {.operation = HT_OPERATION_DECODE, .name = "any_ref", .formats = "all", .fn.decode = ht_decode_any_ref},
+    {.operation = HT_OPERATION_DOT, .name = "f32_ref", .fn.dot = ht_dot_f32_ref},
+    {.operation = HT_OPERATION_MIX, .name = "f32_ref", .fn.mix = ht_mix_f32_ref},
+    {.operation = HT_OPERATION_MATMUL, .name = "strip_f32_ref", .formats = "all", .fn.matmul = ht_matmul_f32_ref},
+    {.operation = HT_OPERATION_ATTENTION, .name = "f32_ref", .fn.attention = ht_attention_f32_ref},
+    {.operation = HT_OPERATION_RMSNORM, .name = "f32_ref", .fn.rmsnorm = ht_rmsnorm_f32_ref},
+    {.operation = HT_OPERATION_ROPE, .name = "f32_ref", .fn.rope = ht_rope_f32_ref},
+    {.operation = HT_OPERATION_GATE, .name = "f32_ref", .fn.gate = ht_gate_f32_ref},
+    {.operation = HT_OPERATION_SOFTMAX, .name = "f32_ref", .fn.softmax = ht_softmax_f32_ref},
+    {.operation = HT_OPERATION_SOFTCAP, .name = "f32_ref", .fn.softcap = ht_softcap_f32_ref},
+    {.name = NULL},
+};
