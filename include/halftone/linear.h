@@ -31,7 +31,8 @@ HT_API ht_status ht_linear_from_weight(ht_context *ctx, const ht_weight *weight,
 HT_API void ht_linear_destroy(ht_linear *linear);
 
 /* y [m, n] = x [m, k] W^T (+ bias). x, y: f32 or bf16. Same bits for any thread count, and row i of y depends on
- * row i of x alone: the same bits whatever m is. Scratch from the context. Fails with SHAPE, UNSUPPORTED (dtype), MEMORY. */
+ * row i of x alone: the same bits whatever m is. Scratch from the context. Fails with SHAPE, UNSUPPORTED (dtype),
+ * MEMORY. */
 HT_API ht_status ht_linear_forward(ht_context *ctx, const ht_linear *linear, const ht_tensor *x, ht_tensor *y);
 /* The same on expert `index` of a batched weight. */
 HT_API ht_status ht_linear_forward_expert(ht_context *ctx, const ht_linear *linear, size_t index, const ht_tensor *x,

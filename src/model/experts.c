@@ -8,7 +8,8 @@
  *
  * Ties go to the lower expert. Experts without tokens cost nothing. Sources: Shazeer et al. 2017 (top-k gating); the
  * two orders of softmax and selection are those of Qwen3-MoE, Mixtral, OLMoE (softmax first) and gpt-oss (selection
- * first). SPDX-License-Identifier: BSD-3-Clause */
+ * first).
+ * SPDX-License-Identifier: BSD-3-Clause */
 #include "model/decoder.h"
 
 #include <math.h>   /* INFINITY */

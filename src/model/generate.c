@@ -1,7 +1,8 @@
 /* Continue a prompt: one prefill, then a token a pass.
  *
  * Ends at max_tokens, at an end-of-text token of the config (which is the last one given out), or when the callback
- * asks. Logits that are not finite end it with NUMERIC. SPDX-License-Identifier: BSD-3-Clause */
+ * asks. Logits that are not finite end it with NUMERIC.
+ * SPDX-License-Identifier: BSD-3-Clause */
 #include "model/decoder.h"
 
 #include "base/context.h"

@@ -9,7 +9,8 @@
  *
  * so a checkpoint whose fused parameter was split when it was quantized loads as well as the original. Only norms,
  * biases and sinks are copied (to f32). Tensors of the decoder's layers that nothing uses are refused: ignoring them
- * would change results silently. SPDX-License-Identifier: BSD-3-Clause */
+ * would change results silently.
+ * SPDX-License-Identifier: BSD-3-Clause */
 #include "model/decoder.h"
 
 #include <stdlib.h>

@@ -4,7 +4,8 @@
  *   old   "rope_theta": 5e5, "rope_scaling": {"rope_type" or "type": "llama3", "factor": 8, ...}
  *
  * partial_rotary_factor and original_max_position_embeddings may stand inside or at the top. Refuses rope types that
- * are not implemented, and parameters that differ between layer types. SPDX-License-Identifier: BSD-3-Clause */
+ * are not implemented, and parameters that differ between layer types.
+ * SPDX-License-Identifier: BSD-3-Clause */
 #include "model/rope_config.h"
 
 #include <string.h> /* strcmp */

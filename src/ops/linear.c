@@ -7,7 +7,8 @@
  *
  * Work is split by outputs alone, each computed by one kernel call over the whole of k, so nothing depends on the
  * thread count. Inputs are quantized before the loop (inputs.c). Refuses: shapes that do not fit, dtypes other than f32
- * and bf16. SPDX-License-Identifier: BSD-3-Clause */
+ * and bf16.
+ * SPDX-License-Identifier: BSD-3-Clause */
 #include "ops/linear.h"
 
 #include "base/cpu.h"

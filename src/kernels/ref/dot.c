@@ -1,5 +1,6 @@
 /* dot and mix for any machine: the body at 16 bytes a register, which is SSE2 on x86-64 and NEON on AArch64 (the
- * compiler lowers it elsewhere). Defines the bits of these operations. SPDX-License-Identifier: BSD-3-Clause */
+ * compiler lowers it elsewhere). Defines the bits of these operations.
+ * SPDX-License-Identifier: BSD-3-Clause */
 #define HT_VECTOR_BYTES 16
 #define HT_DOT_ROWS 2
 #define HT_MIX_ROWS 2

@@ -1,5 +1,6 @@
 /* Rows for x86-64, best first. The file of a kernel is compiled with the flags it needs (CMakeLists.txt), this one is
- * not. SPDX-License-Identifier: BSD-3-Clause */
+ * not.
+ * SPDX-License-Identifier: BSD-3-Clause */
 #include "kernels/kernels.h"
 
 #include "base/cpu.h"

@@ -1,8 +1,8 @@
 /* A linear layer made from a float weight: quantized by round-to-nearest under a scheme, in memory of its own.
  *
  * Row slices are quantized in parallel; a format with one scale for all rows takes a batch entry at a time. Refuses
- * what the format refuses (shape, no encoder) and weights that are not f32, bf16 or f16. SPDX-License-Identifier:
- * BSD-3-Clause */
+ * what the format refuses (shape, no encoder) and weights that are not f32, bf16 or f16.
+ * SPDX-License-Identifier: BSD-3-Clause */
 #include "ops/linear.h"
 
 #include <halftone/recipe.h>
