@@ -106,6 +106,7 @@ static void choose_float_zero(ht_affine *a, const ht_row_options *o, float min, 
 
 void ht_affine_choose(const ht_format *format, const ht_row_options *options, float min, float max, ht_affine *a) {
     float epsilon = options->epsilon > 0 ? options->epsilon : default_epsilon(options->arithmetic);
+    epsilon = ht_round_to(options->arithmetic, epsilon);
     a->zero = (float)a->middle;
     if (a->float_zero)
         choose_float_zero(a, options, min, max, epsilon);
