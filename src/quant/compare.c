@@ -75,15 +75,6 @@ static ht_status measure(ht_context *ctx, const ht_parameter *a, const ht_parame
     return status;
 }
 
-static int same_shape(const ht_parameter *a, const ht_parameter *b) {
-    if (a->rank != b->rank)
-        return 0;
-    for (unsigned i = 0; i < a->rank; i++)
-        if (a->shape[i] != b->shape[i])
-            return 0;
-    return 1;
-}
-
 /* Integers and the like: equal bytes or not. */
 static void compare_bytes(const ht_checkpoint *x, const ht_parameter *a, const ht_checkpoint *y, const ht_parameter *b,
                           ht_tensor_difference *row) {
@@ -96,7 +87,7 @@ static void compare_bytes(const ht_checkpoint *x, const ht_parameter *a, const h
 
 static ht_status compare_both(ht_context *ctx, const ht_checkpoint *x, const ht_parameter *a, const ht_checkpoint *y,
                               const ht_parameter *b, ht_tensor_difference *row) {
-    if (!same_shape(a, b)) {
+    if (!ht_same_matrix(a, b)) {
         row->note = "shapes differ";
         return HT_OK;
     }

@@ -26,6 +26,16 @@ int ht_decodable(const ht_parameter *parameter) {
     }
 }
 
+int ht_same_matrix(const ht_parameter *a, const ht_parameter *b) {
+    const ht_weight *x = &a->weight, *y = &b->weight;
+    if (a->rank != b->rank)
+        return 0;
+    for (unsigned i = 0; i < a->rank && x->transposed == y->transposed; i++)
+        if (a->shape[i] != b->shape[i])
+            return 0;
+    return x->batch == y->batch && x->rows == y->rows && x->cols == y->cols;
+}
+
 size_t ht_format_decode_step(const ht_format *format) {
     return format->family == HT_FAMILY_PLAIN || format->block_rows == 0 ? 1 : ht_format_row_step(format);
 }

@@ -9,6 +9,9 @@
 /* Can ht_decode_rows read it? 0 for integers and the like. */
 int ht_decodable(const ht_parameter *parameter);
 
+/* Same shape as numbers: equal shapes, or one stored [inputs, outputs] and the other [outputs, inputs]. */
+int ht_same_matrix(const ht_parameter *a, const ht_parameter *b);
+
 /* Rows that a piece starts at multiples of, so that it can be decoded alone. */
 size_t ht_format_decode_step(const ht_format *format);
 
