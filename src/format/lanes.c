@@ -2,9 +2,9 @@
  *
  * Encode: clamp |x| to the largest value as an integer, then two candidates: normals by adding half a unit (less one,
  * plus the last kept bit) to the f32 bits and shifting; subnormals by adding 2^(24 - bias - mantissa), whose last place
- * is the subnormal unit, so that the addition itself rounds. A mask picks one. Decode: shift the magnitude into f32
- * position and multiply by 2^(127 - bias), which also normalizes subnormals. The chunk length is a constant, tails are
- * padded. Refuses: nothing. Source: formats specification, section 1.2, equivalents (a) and (b).
+ * is the subnormal unit, so that the addition itself rounds. A mask picks one. Decode: the same two cases backwards.
+ * The chunk length is a constant, tails are handled one by one.
+ * Refuses: nothing. Source: formats specification, section 1.2, equivalents (a) and (b).
  */
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "format/lanes.h"
@@ -48,18 +48,33 @@ void ht_lanes_load(const void *x, ht_dtype dtype, size_t at, size_t n, float *ou
         load_f16((const uint16_t *)x + at, n, out);
 }
 
+static void store_bf16(const float *x, size_t n, uint16_t *out) {
+    for (size_t i = 0; i < n; i++)
+        out[i] = ht_bf16_from_f32(x[i]);
+}
+
+static void store_f16(const float *x, size_t n, uint16_t *out) {
+    size_t i = 0;
+    for (; i + CHUNK <= n; i += CHUNK) {
+        uint32_t codes[CHUNK];
+        for (size_t j = 0; j < CHUNK; j++)
+            codes[j] = ht_f16_from_f32(x[i + j]);
+        for (size_t j = 0; j < CHUNK; j++)
+            out[i + j] = (uint16_t)codes[j];
+    }
+    for (; i < n; i++)
+        out[i] = ht_f16_from_f32(x[i]);
+}
+
 void ht_lanes_store(const float *x, size_t n, ht_dtype dtype, void *out, size_t at) {
     if (dtype == HT_F32) {
         memcpy((float *)out + at, x, n * sizeof *x);
         return;
     }
-    uint16_t *half = (uint16_t *)out + at;
     if (dtype == HT_BF16)
-        for (size_t i = 0; i < n; i++)
-            half[i] = ht_bf16_from_f32(x[i]);
+        store_bf16(x, n, (uint16_t *)out + at);
     else
-        for (size_t i = 0; i < n; i++)
-            half[i] = ht_f16_from_f32(x[i]);
+        store_f16(x, n, (uint16_t *)out + at);
 }
 
 /* --- Encode -------------------------------------------------------------------------------------------- */
@@ -185,7 +200,11 @@ void ht_lanes_round(const float *y, size_t n, int zero, int qmin, int qmax, uint
 static inline __attribute__((always_inline)) float decode_one(uint32_t code, const shape s) {
     uint32_t half = 1u << (s.bits - 1), magnitude = code & (half - 1);
     uint32_t shifted = magnitude << (23 - s.mantissa);
-    uint32_t u = ht_f32_bits(ht_f32_from_bits(shifted) * ht_f32_from_bits((uint32_t)(254 - s.bias) << 23));
+    /* Lowest binade: put the fraction behind a leading one, take the one away. (Multiplying the shifted code would meet
+     * subnormal operands, which some CPUs handle in microcode.) */
+    uint32_t one = (uint32_t)(128 - s.bias) << 23;
+    uint32_t tiny = ht_f32_bits(ht_f32_from_bits(shifted + one) - ht_f32_from_bits(one));
+    uint32_t u = ht_select((int32_t)magnitude < (1 << s.mantissa), tiny, shifted + ((uint32_t)(127 - s.bias) << 23));
     if (s.inf_code < half) { /* all ones in the exponent: Inf and NaN keep their fraction */
         uint32_t special = s.inf_code == half - 1 ? 0x7fc00000u : (shifted | 0x7f800000u);
         u = ht_select((int32_t)magnitude >= (int32_t)s.inf_code, special, u);

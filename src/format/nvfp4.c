@@ -53,9 +53,8 @@ static float global_of(const ht_format *format, const ht_row_options *options, c
 /* Scale code of a block, before any search. */
 static uint8_t scale_code(const ht_nvfp4_rules *rules, float amax) {
     float wanted;
-    uint8_t code;
     if (rules->divides && rules->training)
-        wanted = amax * (rules->global * sixth);
+        wanted = amax * rules->global_sixth;
     else if (rules->divides)
         wanted = ht_round_to(rules->arithmetic, amax / 6) * rules->global;
     else
@@ -63,22 +62,17 @@ static uint8_t scale_code(const ht_nvfp4_rules *rules, float amax) {
     wanted = smaller(wanted, 448);
     if (!rules->training && !rules->divides && wanted < 0x1p-6f)
         wanted = 0x1p-6f;
-    ht_lanes_encode(HT_F8_E4M3, &wanted, 1, &code);
-    if (code == 0 && !rules->training && rules->divides)
-        ht_lanes_encode(HT_F8_E4M3, &(float){0.125f}, 1, &code);
-    return code;
+    uint8_t code = ht_e4m3_from_f32(wanted);
+    return code == 0 && !rules->training && rules->divides ? ht_e4m3_from_f32(0.125f) : code;
 }
 
-/* What x is multiplied by, or divided by when *divisor is set. */
-static float encode_factor(const ht_nvfp4_rules *rules, float scale, int *divisor) {
-    *divisor = 0;
+/* What x is multiplied by; with divides_values: divided by. */
+static float encode_factor(const ht_nvfp4_rules *rules, float scale) {
     if (rules->divides && rules->training)
-        return smaller(1 / (scale * (1 / rules->global)), FLT_MAX);
-    if (rules->divides) {
-        *divisor = 1;
+        return smaller(1 / (scale * rules->inverse), FLT_MAX);
+    if (rules->divides)
         return scale / rules->global;
-    }
-    return smaller(smaller(1 / rules->global, FLT_MAX) / scale, FLT_MAX);
+    return smaller(smaller(rules->inverse, FLT_MAX) / scale, FLT_MAX);
 }
 
 static float decode_factor(int divides, float scale, float global) {
@@ -86,22 +80,21 @@ static float decode_factor(int divides, float scale, float global) {
 }
 
 static void encode_values(const ht_nvfp4_rules *rules, uint8_t code, const float *x, size_t n, uint8_t *codes) {
-    float y[HT_TILE_CHUNK], scale;
-    int divisor;
-    ht_lanes_decode(HT_F8_E4M3, &code, 1, &scale);
-    float factor = encode_factor(rules, scale, &divisor);
-    for (size_t i = 0; i < n; i++)
-        y[i] = divisor ? x[i] / factor : x[i] * factor;
+    float y[BLOCK * BLOCK], factor = encode_factor(rules, ht_f32_from_e4m3(code));
+    if (rules->divides && !rules->training)
+        for (size_t i = 0; i < n; i++)
+            y[i] = x[i] / factor;
+    else
+        for (size_t i = 0; i < n; i++)
+            y[i] = x[i] * factor;
     ht_lanes_encode(HT_F4_E2M1, y, n, codes);
 }
 
 static float block_error(const ht_nvfp4_rules *rules, uint8_t code, const float *x, size_t n) {
-    float y[BLOCK * BLOCK], scale;
+    float y[BLOCK * BLOCK], factor = decode_factor(rules->divides, ht_f32_from_e4m3(code), rules->global);
     uint8_t codes[BLOCK * BLOCK];
     encode_values(rules, code, x, n, codes);
     ht_lanes_decode(HT_F4_E2M1, codes, n, y);
-    ht_lanes_decode(HT_F8_E4M3, &code, 1, &scale);
-    float factor = decode_factor(rules->divides, scale, rules->global);
     for (size_t i = 0; i < n; i++)
         y[i] *= factor;
     return ht_lanes_error(x, y, n);
@@ -143,6 +136,8 @@ ht_nvfp4_rules ht_nvfp4_rules_of(const ht_format *format, const ht_row_options *
         .search = options->scale_rule == HT_SCALE_MSE,
         .arithmetic = options->arithmetic,
         .global = global,
+        .inverse = 1 / global,
+        .global_sixth = global * sixth,
     };
 }
 
@@ -177,8 +172,7 @@ static ht_status dequantize(const ht_format *format, const ht_planes *in, size_t
     uint8_t codes[BLOCK];
     for (size_t r = 0; r < rows; r++)
         for (size_t b = 0; b < across; b++) {
-            float scale, *values = out + r * cols + b * BLOCK;
-            ht_lanes_decode(HT_F8_E4M3, scales + r / height * across + b, 1, &scale);
+            float *values = out + r * cols + b * BLOCK, scale = ht_f32_from_e4m3(scales[r / height * across + b]);
             ht_unpack_codes(format->packing, 4, packed + (r * across + b) * step, BLOCK, codes);
             ht_lanes_decode(HT_F4_E2M1, codes, BLOCK, values);
             float factor = decode_factor(format->global_rule == HT_GLOBAL_DIVIDES, scale, global);

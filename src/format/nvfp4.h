@@ -13,6 +13,8 @@ typedef struct ht_nvfp4_rules {
     int search;          /* HT_SCALE_MSE */
     ht_dtype arithmetic; /* compressed-tensors: type that b / 6 is rounded to */
     float global;        /* 1 when there is none */
+    float inverse;       /* 1 / global */
+    float global_sixth;  /* global * f32(1/6) */
 } ht_nvfp4_rules;
 
 ht_nvfp4_rules ht_nvfp4_rules_of(const ht_format *format, const ht_row_options *options, float global);

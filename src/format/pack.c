@@ -40,25 +40,45 @@ static void unpack_nibbles(const uint8_t *in, size_t n, int low_shift, uint8_t *
         codes[n - 1] = in[n / 2] >> low_shift & 15;
 }
 
-static void pack_stream(unsigned bits, const uint8_t *codes, size_t n, uint8_t *out) {
+/* Up to eight codes as one number; and back. */
+static inline uint64_t gather(unsigned bits, const uint8_t *codes, size_t count) {
+    uint64_t group = 0, mask = (1u << bits) - 1;
+    for (size_t j = 0; j < count; j++)
+        group |= (codes[j] & mask) << (j * bits);
+    return group;
+}
+
+static inline void scatter(unsigned bits, uint64_t group, size_t count, uint8_t *codes) {
     uint64_t mask = (1u << bits) - 1;
-    for (size_t i = 0; i < n; i += 8) {
-        size_t count = n - i < 8 ? n - i : 8;
-        uint64_t group = 0;
-        for (size_t j = 0; j < count; j++)
-            group |= (codes[i + j] & mask) << (j * bits);
-        memcpy(out + i / 8 * bits, &group, count == 8 ? bits : (count * bits + 7) / 8);
+    for (size_t j = 0; j < count; j++)
+        codes[j] = (uint8_t)(group >> (j * bits) & mask);
+}
+
+/* Whole groups move as 8 bytes, of which `bits` count: the surplus is overwritten by the next group. Near the end the
+ * exact number of bytes moves. */
+static void pack_stream(unsigned bits, const uint8_t *codes, size_t n, uint8_t *out) {
+    size_t i = 0, total = ht_packed_bytes(HT_PACK_BITS, bits, n);
+    for (; i + 8 <= n && i / 8 * bits + 8 <= total; i += 8) {
+        uint64_t group = gather(bits, codes + i, 8);
+        memcpy(out + i / 8 * bits, &group, 8);
+    }
+    for (; i < n; i += 8) {
+        uint64_t group = gather(bits, codes + i, n - i < 8 ? n - i : 8);
+        memcpy(out + i / 8 * bits, &group, n - i < 8 ? ((n - i) * bits + 7) / 8 : bits);
     }
 }
 
 static void unpack_stream(unsigned bits, const uint8_t *in, size_t n, uint8_t *codes) {
-    uint64_t mask = (1u << bits) - 1;
-    for (size_t i = 0; i < n; i += 8) {
-        size_t count = n - i < 8 ? n - i : 8;
+    size_t i = 0, total = ht_packed_bytes(HT_PACK_BITS, bits, n);
+    for (; i + 8 <= n && i / 8 * bits + 8 <= total; i += 8) {
+        uint64_t group;
+        memcpy(&group, in + i / 8 * bits, 8);
+        scatter(bits, group, 8, codes + i);
+    }
+    for (; i < n; i += 8) {
         uint64_t group = 0;
-        memcpy(&group, in + i / 8 * bits, count == 8 ? bits : (count * bits + 7) / 8);
-        for (size_t j = 0; j < count; j++)
-            codes[i + j] = (uint8_t)(group >> (j * bits) & mask);
+        memcpy(&group, in + i / 8 * bits, n - i < 8 ? ((n - i) * bits + 7) / 8 : bits);
+        scatter(bits, group, n - i < 8 ? n - i : 8, codes + i);
     }
 }
 
