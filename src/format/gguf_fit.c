@@ -173,6 +173,13 @@ float ht_fit_affine(const float *x, const float *weight, int n, int top, float *
         if (trial.error < best.error && trial.scale > 0)
             best = trial;
     }
+    for (int round = 0; round < 4; round++) { /* codes for the line, a line for the codes, while it gets better */
+        round_all(&p, best.offset, 1.0f / best.scale, 0, (float)top, q);
+        line next = solve(&p, q);
+        if (!(next.error < best.error) || !(next.scale > 0))
+            break;
+        best = next;
+    }
     *minus = -best.offset;
     return best.scale;
 }
