@@ -105,6 +105,25 @@ static ht_status add_groups(draft *d, const ht_profile_request *requests, size_t
     return HT_OK;
 }
 
+static int is_head(const char *name) {
+    size_t length = ht_module_length(name);
+    return length >= 7 && memcmp(name + length - 7, "lm_head", 7) == 0;
+}
+
+static int names_head(const ht_profile_request *requests, size_t count) {
+    for (size_t i = 0; i < count; i++)
+        if (is_head(requests[i].name))
+            return 1;
+    return 0;
+}
+
+static int names_ignored_head(const char *const *ignored, size_t count) {
+    for (size_t i = 0; i < count; i++)
+        if (is_head(ignored[i]))
+            return 1;
+    return 0;
+}
+
 static ht_status build(draft *d, const ht_profile_request *requests, size_t count, const char *const *ignored,
                        size_t ignored_count, const char *record, ht_text *out) {
     size_t groups = ht_group_requests(requests, count, d->group, d->first);
@@ -112,6 +131,8 @@ static ht_status build(draft *d, const ht_profile_request *requests, size_t coun
         HT_TRY(ht_target_builder_add(d->builder, requests[i].name, d->group[i]));
     for (size_t i = 0; i < ignored_count; i++)
         HT_TRY(ht_target_builder_add(d->builder, ignored[i], groups));
+    if (!names_head(requests, count) && !names_ignored_head(ignored, ignored_count))
+        HT_TRY(ht_target_builder_add(d->builder, "lm_head", groups)); /* tied: a Linear in the model, not in the file */
     json_object_set_new(d->root, "quant_method", json_string("compressed-tensors"));
     json_object_set_new(d->root, "format", json_null()); /* its place */
     json_object_set_new(d->root, "quantization_status", json_string("compressed"));
