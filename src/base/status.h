@@ -4,6 +4,10 @@
 
 #include <halftone/status.h>
 
+#ifdef __cplusplus /* .cu files */
+extern "C" {
+#endif
+
 /* Store the one-line message of this thread and return status. Line breaks and control characters in the result
  * become '?', so that a hostile tensor name cannot forge output lines. */
 ht_status ht_fail(ht_status status, const char *format, ...) HT_PRINTF(2, 3);
@@ -19,4 +23,7 @@ ht_status ht_fail_prefix(ht_status status, const char *format, ...) HT_PRINTF(2,
             return ht_try_status_;                                                                                     \
     } while (0)
 
+#ifdef __cplusplus
+}
+#endif
 #endif
