@@ -50,10 +50,8 @@ int check_f32(const float *got, const float *want, size_t count, double relative
 
 #define CHECK(expression) check_true(!!(expression), __FILE__, __LINE__, #expression)
 #define CHECK_INT(got, want) check_int((long long)(got), (long long)(want), __FILE__, __LINE__, #got)
-#define CHECK_NEAR(got, want, relative)                                                                                \
-    check_float((double)(got), (double)(want), (double)(relative), 0, __FILE__, __LINE__, #got)
-#define CHECK_WITHIN(got, want, absolute)                                                                              \
-    check_float((double)(got), (double)(want), 0, (double)(absolute), __FILE__, __LINE__, #got)
+#define CHECK_NEAR(got, want, relative) check_float(got, want, relative, 0, __FILE__, __LINE__, #got)
+#define CHECK_WITHIN(got, want, absolute) check_float(got, want, 0, absolute, __FILE__, __LINE__, #got)
 #define CHECK_TEXT(got, want) check_text(got, want, __FILE__, __LINE__, #got)
 #define CHECK_CONTAINS(got, part) check_contains(got, part, __FILE__, __LINE__, #got)
 #define CHECK_OK(call) check_status(call, HT_OK, __FILE__, __LINE__, #call)

@@ -1,0 +1,99 @@
+/* The CUDA kernels as plain C calls. All pointers are device pointers unless a comment says otherwise; every call only
+ * enqueues work on `stream` (NULL: the default stream), allocates nothing and synchronises nothing. A build without
+ * CUDA has the same calls, and each answers UNSUPPORTED.
+ *
+ * Matrices are row-major. Results do not depend on timing: no floating-point atomics.
+ * Design, shared-memory layouts and measurements: docs/gpu.md. */
+#ifndef HT_KERNELS_CUDA_CUDA_H
+#define HT_KERNELS_CUDA_CUDA_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include <halftone/format.h>
+#include <halftone/status.h>
+#include <halftone/tensor.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct ht_stream ht_stream; /* device/device.h */
+
+/* --- Matrix products --------------------------------------------------------------------------------------------- */
+
+/* Which code runs a product. AUTO chooses by shape alone (never by measuring). */
+typedef enum ht_gemm_kernel {
+    HT_GEMM_AUTO,
+    HT_GEMM_PORTABLE,     /* any NVIDIA GPU, any alignment; slow */
+    HT_GEMM_SM90_128X256, /* Hopper, clusters of two blocks, 256 x 256 a cluster */
+    HT_GEMM_SM90_128X128, /* Hopper, clusters of two blocks, 256 x 128 a cluster */
+    HT_GEMM_SM90_SINGLE,  /* Hopper, single blocks of 128 x 128: few rows */
+    HT_GEMM_KERNEL_COUNT
+} ht_gemm_kernel;
+
+/* d [m, n] = alpha_a alpha_b scale_a[row] scale_b[column] (a [m, k] b [n, k]^T) + bias[column] (+ d) */
+typedef struct ht_cuda_gemm_args {
+    size_t m, n, k;
+    const void *a, *b;
+    void *d;
+    size_t lda, ldb, ldd;           /* elements from one row to the next */
+    ht_dtype in;                    /* HT_BF16 or HT_F8_E4M3, both operands */
+    ht_dtype out;                   /* HT_BF16 or HT_F32 */
+    const float *alpha_a, *alpha_b; /* [1] or NULL */
+    const float *scale_a;           /* [m] or NULL */
+    const float *scale_b;           /* [n] or NULL */
+    const float *bias;              /* [n] or NULL */
+    int accumulate;                 /* add to what d holds; HT_F32 output only */
+    ht_gemm_kernel kernel;
+    unsigned raster; /* rows of tiles walked together, for L2; 0 = the default */
+} ht_cuda_gemm_args;
+
+/* Products accumulate in f32 (the fp8 tensor cores keep about 14 bits in a chain; HT_GEMM_PORTABLE keeps f32). Any m,
+ * n, k >= 1; AUTO takes the portable kernel where the copy engine's alignment (16 bytes: base pointers and row lengths)
+ * is not met, a named Hopper kernel then answers UNSUPPORTED. */
+ht_status ht_cuda_gemm(const ht_cuda_gemm_args *args, ht_stream *stream);
+
+/* --- Casts ------------------------------------------------------------------------------------------------------- */
+
+/* x [rows, cols] bf16 to MXFP8 (e4m3, blocks of 32), bit for bit as the CPU's; rule FLOOR, RCEIL, CEIL or EVEN.
+ *   row-wise     codes [rows, cols], scales [rows, cols / 32]: blocks along the columns; cols a multiple of 32
+ *   column-wise  codes_t [cols, rows], scales_t [cols, rows / 32]: blocks along the rows, written transposed;
+ *                rows a multiple of 32, cols of 8
+ * Give the pointers of one direction or of both; both read x once. */
+typedef struct ht_cuda_mxfp8_args {
+    const void *x;
+    size_t rows, cols;
+    ht_scale_rule rule;
+    uint8_t *codes, *scales;
+    uint8_t *codes_t, *scales_t;
+} ht_cuda_mxfp8_args;
+ht_status ht_cuda_cast_mxfp8(const ht_cuda_mxfp8_args *args, ht_stream *stream);
+
+/* --- Low-bit weights times few rows ------------------------------------------------------------------------------ */
+
+typedef enum ht_gemv_weight {
+    HT_GEMV_INT4_G128, /* signed 4-bit, low nibble first, bf16 scale per 128 */
+    HT_GEMV_MXFP4,     /* e2m1, low nibble first, e8m0 scale per 32 */
+    HT_GEMV_WEIGHT_COUNT
+} ht_gemv_weight;
+
+/* Reorder a weight [n, k] for ht_cuda_gemv: `codes` [n, k / 2] and `scales` as above, plain row-major; n a multiple of
+ * 16, k of 128. packed has ht_cuda_gemv_packed_bytes bytes, 16-byte aligned: codes and scales together, n rounded up to
+ * 64. MXFP4 scale bytes 0 (2^-127) count as zero, 255 as NaN. */
+size_t ht_cuda_gemv_packed_bytes(ht_gemv_weight kind, size_t n, size_t k);
+ht_status ht_cuda_gemv_pack(ht_gemv_weight kind, const void *codes, const void *scales, size_t n, size_t k,
+                            void *packed, ht_stream *stream);
+
+/* y [m, n] bf16 = x [m, k] bf16 w^T, 1 <= m <= 16. Sums in f32, in an order that depends on (n, k) alone. The weights
+ * must have been complete before the previous kernel of the stream began: they are read without waiting for it. */
+ht_status ht_cuda_gemv(ht_gemv_weight kind, const void *packed, size_t n, size_t k, const void *x, size_t m, void *y,
+                       ht_stream *stream);
+
+/* Kernel names for reports; NULL past the end. Host call, needs no GPU. */
+const char *ht_gemm_kernel_name(ht_gemm_kernel kernel);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,199 @@
+/* bf16 and fp8 matrix products on Hopper: d = scaled a b^T, tiles of 128 x 256 or 128 x 128 (gemm_sm90.h).
+ *
+ * Inner loop of a consumer warpgroup: four wgmma on the stage that just landed go out before it waits for those of the
+ * stage before, so the tensor cores always have the next product queued. fp8 runs the same loop: a stage is 128 bytes
+ * of K either way, and the scales are applied once in the epilogue.
+ *
+ * Refuses: rows or bases not on 16 bytes (no tensor map), other GPUs than Hopper.
+ * Source: training and attention specification, sections 0, 5.2 and 9.
+ * SPDX-License-Identifier: BSD-3-Clause */
+#include "kernels/cuda/gemm_sm90.h"
+
+#include "kernels/cuda/cuda.h"
+#include "kernels/cuda/gemm_launch.h"
+#include "kernels/cuda/runtime.h"
+
+template <int FP8, int BN>
+static __device__ __forceinline__ void multiply(float (&sum)[BN / 2], uint64_t a, uint64_t b, int accumulate) {
+    if constexpr (FP8 && BN == 256)
+        ht_wgmma_e4m3_n256(sum, a, b, accumulate);
+    else if constexpr (FP8)
+        ht_wgmma_e4m3_n128(sum, a, b, accumulate);
+    else if constexpr (BN == 256)
+        ht_wgmma_bf16_n256(sum, a, b, accumulate);
+    else
+        ht_wgmma_bf16_n128(sum, a, b, accumulate);
+}
+
+/* One stage: wait for its tiles, issue four products, and give back the stage before once its products are done. */
+template <int FP8, int BN, int CLUSTER>
+static __device__ __forceinline__ void consume_stage(const ht_gemm_shared &shared, ht_gemm_cursor &cursor,
+                                                     float (&sum)[BN / 2], uint32_t &previous, int block) {
+    typedef ht_gemm_ring<BN> ring;
+    const uint32_t at = shared.ring + cursor.stage * ring::STAGE_BYTES;
+    const uint64_t a = ht_wgmma_descriptor(at + (threadIdx.x / 128 - 1) * 64 * HT_TILE_ROW_BYTES);
+    const uint64_t b = ht_wgmma_descriptor(at + ring::A_BYTES);
+    ht_mbarrier_wait(shared.full + cursor.stage * 8, cursor.parity);
+    ht_wgmma_fence();
+#pragma unroll
+    for (int step = 0; step < 4; step++)
+        multiply<FP8, BN>(sum, a + step * 2, b + step * 2, block | step);
+    ht_wgmma_commit();
+    if (block > 0) {
+        ht_wgmma_wait<1>();
+        ht_gemm_release<CLUSTER>(previous);
+    }
+    previous = shared.empty + cursor.stage * 8;
+    ht_gemm_advance<ring::STAGES>(cursor);
+}
+
+template <int FP8, int BN, int CLUSTER, int STORE>
+static __device__ __forceinline__ void consume(const ht_gemm_job &job, const ht_gemm_shared &shared,
+                                               const CUtensorMap *d, uint32_t rank) {
+    enum { CHUNKS = STORE == HT_STORE_BF16 ? BN / HT_CHUNK_COLUMNS : 0 };
+    const int tiles = job.m_tiles * job.n_tiles;
+    ht_gemm_cursor cursor = {0, 0};
+    ht_gemm_outgoing<BN> out;
+    out.pending = 0;
+    for (int index = blockIdx.x / CLUSTER; index < tiles; index += gridDim.x / CLUSTER) {
+        float sum[BN / 2];
+        uint32_t previous = 0;
+        int block = 0;
+        const ht_gemm_tile tile = ht_gemm_tile_at<BN, CLUSTER>(job, index, rank);
+        const ht_gemm_scales<BN> scales = ht_gemm_load_scales<BN>(job, tile);
+        /* the last tile leaves a chunk at a time, each under the products of one stage */
+#pragma unroll
+        for (int chunk = 0; chunk < CHUNKS; chunk++) {
+            if (block < job.k_blocks)
+                consume_stage<FP8, BN, CLUSTER>(shared, cursor, sum, previous, block++);
+            if (out.pending)
+                ht_gemm_send_bf16<BN>(shared, d, out, chunk);
+        }
+        while (block < job.k_blocks)
+            consume_stage<FP8, BN, CLUSTER>(shared, cursor, sum, previous, block++);
+        ht_wgmma_wait<0>();
+        ht_gemm_release<CLUSTER>(previous);
+        ht_gemm_epilogue<BN, STORE>(job, shared, d, tile, scales, sum, out);
+    }
+#pragma unroll
+    for (int chunk = 0; chunk < CHUNKS; chunk++)
+        if (out.pending)
+            ht_gemm_send_bf16<BN>(shared, d, out, chunk);
+}
+
+template <int FP8, int BN, int CLUSTER, int STORE>
+static __global__ __launch_bounds__(HT_GEMM_THREADS, 1) void gemm_kernel(const __grid_constant__ CUtensorMap a,
+                                                                         const __grid_constant__ CUtensorMap b,
+                                                                         const __grid_constant__ CUtensorMap d,
+                                                                         const __grid_constant__ ht_gemm_job job) {
+    extern __shared__ __align__(1024) unsigned char memory[];
+    const ht_gemm_shared shared = ht_gemm_shared_at(memory);
+    const uint32_t rank = CLUSTER > 1 ? ht_cluster_rank() : 0;
+    ht_gemm_start<BN, CLUSTER>(shared);
+    if (threadIdx.x < 128) {
+        ht_registers_lower<HT_PRODUCER_REGISTERS>();
+        if (threadIdx.x == 0)
+            ht_gemm_produce<BN, CLUSTER, FP8 ? 128 : 64, 0>(job, shared, &a, &b, NULL, rank);
+    } else {
+        ht_registers_raise<HT_CONSUMER_REGISTERS>();
+        consume<FP8, BN, CLUSTER, STORE>(job, shared, &d, rank);
+    }
+    ht_gemm_finish<CLUSTER>();
+}
+
+/* One row per tile and input; one compiled kernel per way of storing. */
+#define ENTRIES(fp8, columns, cluster)                                                                                 \
+    {                                                                                                                  \
+        (const void *)gemm_kernel<fp8, columns, cluster, HT_STORE_BF16>,                                               \
+            (const void *)gemm_kernel<fp8, columns, cluster, HT_STORE_F32>,                                            \
+            (const void *)gemm_kernel<fp8, columns, cluster, HT_STORE_ANY>                                             \
+    }
+
+static const struct variant {
+    ht_gemm_kernel kernel;
+    ht_dtype in;
+    unsigned columns, cluster;
+    const void *entry[3]; /* by HT_STORE_... */
+} variants[] = {
+    {HT_GEMM_SM90_128X256, HT_BF16, 256, 2, ENTRIES(0, 256, 2)},
+    {HT_GEMM_SM90_128X128, HT_BF16, 128, 2, ENTRIES(0, 128, 2)},
+    {HT_GEMM_SM90_SINGLE, HT_BF16, 128, 1, ENTRIES(0, 128, 1)},
+    {HT_GEMM_SM90_128X256, HT_F8_E4M3, 256, 2, ENTRIES(1, 256, 2)},
+    {HT_GEMM_SM90_128X128, HT_F8_E4M3, 128, 2, ENTRIES(1, 128, 2)},
+    {HT_GEMM_SM90_SINGLE, HT_F8_E4M3, 128, 1, ENTRIES(1, 128, 1)},
+};
+#undef ENTRIES
+
+/* Cost of a shape in units of one 128 x 128 tile step: waves over the multiprocessors times the work of a tile, where
+ * a narrow tile pays for reading A twice as often, and single blocks for reading B twice. */
+static double cost(const struct variant *v, size_t m, size_t n, size_t k, int multiprocessors) {
+    size_t tiles = ht_ceil_div(m, HT_TILE_M * v->cluster) * ht_ceil_div(n, v->columns);
+    size_t slots = (size_t)multiprocessors / v->cluster;
+    double step = v->columns == 256 ? 2.0 : v->cluster == 2 ? 1.15 : 1.25;
+    double fixed = 600.0 * v->columns / 128; /* epilogue and filling the ring, in elements of k */
+    return (double)ht_ceil_div(tiles, slots) * step * ((double)k + fixed);
+}
+
+static const struct variant *choose(const ht_cuda_gemm_args *args, int multiprocessors) {
+    const struct variant *best = NULL;
+    for (size_t i = 0; i < sizeof variants / sizeof variants[0]; i++) {
+        const struct variant *v = &variants[i];
+        if (v->in != args->in || (args->kernel != HT_GEMM_AUTO && args->kernel != v->kernel))
+            continue;
+        if (!best || cost(v, args->m, args->n, args->k, multiprocessors) <
+                         cost(best, args->m, args->n, args->k, multiprocessors))
+            best = v;
+    }
+    return best;
+}
+
+static ht_gemm_job job_of(const ht_cuda_gemm_args *args, const struct variant *v) {
+    size_t k_step = args->in == HT_F8_E4M3 ? 128 : 64;
+    ht_gemm_job job = {};
+    job.m = (int)args->m;
+    job.n = (int)args->n;
+    job.k_blocks = (int)ht_ceil_div(args->k, k_step);
+    job.m_tiles = (int)ht_ceil_div(args->m, HT_TILE_M * v->cluster);
+    job.n_tiles = (int)ht_ceil_div(args->n, v->columns);
+    job.raster = args->raster ? (int)args->raster : 8;
+    job.d = args->d;
+    job.ldd = args->ldd;
+    job.alpha_a = args->alpha_a;
+    job.alpha_b = args->alpha_b;
+    job.scale_a = args->scale_a;
+    job.scale_b = args->scale_b;
+    job.bias = args->bias;
+    job.out_f32 = args->out == HT_F32;
+    job.accumulate = args->accumulate;
+    return job;
+}
+
+ht_status ht_cuda_gemm_sm90(const ht_cuda_gemm_args *args, int multiprocessors, ht_stream *stream) {
+    const struct variant *v = choose(args, multiprocessors);
+    if (!v)
+        return ht_fail(HT_ERR_UNSUPPORTED, "cuda gemm: no Hopper kernel for %s inputs", ht_dtype_name(args->in));
+    int fp8 = args->in == HT_F8_E4M3;
+    CUtensorMapDataType type = fp8 ? CU_TENSOR_MAP_DATA_TYPE_UINT8 : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16;
+    size_t bytes = fp8 ? 1 : 2;
+    unsigned k_step = fp8 ? 128 : 64;
+    CUtensorMap a, b, d;
+    HT_TRY(ht_cuda_tensor_map(&a, type, bytes, args->a, args->m, args->k, args->lda, HT_TILE_M, k_step, 1));
+    HT_TRY(
+        ht_cuda_tensor_map(&b, type, bytes, args->b, args->n, args->k, args->ldb, v->columns / v->cluster, k_step, 1));
+    ht_gemm_job job = job_of(args, v);
+    int store = args->out == HT_BF16 ? HT_STORE_BF16 : HT_STORE_F32;
+    size_t out_bytes = args->out == HT_BF16 ? 2 : 4;
+    if (((uintptr_t)args->d | args->ldd * out_bytes) % 16)
+        store = HT_STORE_ANY;
+    d = a; /* not read by HT_STORE_ANY */
+    if (store != HT_STORE_ANY)
+        HT_TRY(ht_cuda_tensor_map(
+            &d, args->out == HT_BF16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 : CU_TENSOR_MAP_DATA_TYPE_FLOAT32, out_bytes,
+            args->d, args->m, args->n, args->ldd, 64, 128 / (unsigned)out_bytes, 1));
+    unsigned tiles = (unsigned)job.m_tiles * (unsigned)job.n_tiles;
+    unsigned slots = (unsigned)multiprocessors / v->cluster;
+    unsigned blocks = (tiles < slots ? tiles : slots) * v->cluster;
+    void *arguments[] = {&a, &b, &d, &job};
+    return ht_cuda_launch(v->entry[store], ht_gemm_kernel_name(v->kernel), blocks, HT_GEMM_THREADS,
+                          HT_GEMM_SHARED_BYTES, v->cluster, 1, ht_cuda_stream(stream), arguments);
+}

@@ -1,0 +1,29 @@
+/* A build without CUDA links the GPU kernels' calls, and each says why it does nothing. */
+#include <string.h>
+
+#include "kernels/cuda/cuda.h"
+#include "support/check.h"
+
+static void test_calls_answer_unsupported(void) {
+    char block[64] = {0};
+    ht_cuda_gemm_args gemm = {.m = 1, .n = 1, .k = 1, .a = block, .b = block, .d = block, .in = HT_BF16, .out = HT_F32};
+    ht_cuda_mxfp8_args cast = {.x = block, .rows = 1, .cols = 32, .rule = HT_SCALE_RCEIL};
+    CHECK_FAILS(ht_cuda_gemm(&gemm, NULL), HT_ERR_UNSUPPORTED);
+    CHECK_CONTAINS(ht_error_message(), "HT_CUDA=ON");
+    CHECK_FAILS(ht_cuda_cast_mxfp8(&cast, NULL), HT_ERR_UNSUPPORTED);
+    CHECK_FAILS(ht_cuda_gemv_pack(HT_GEMV_MXFP4, block, block, 16, 128, block, NULL), HT_ERR_UNSUPPORTED);
+    CHECK_FAILS(ht_cuda_gemv(HT_GEMV_MXFP4, block, 16, 128, block, 1, block, NULL), HT_ERR_UNSUPPORTED);
+    CHECK_INT(ht_cuda_gemv_packed_bytes(HT_GEMV_MXFP4, 16, 128), 0);
+}
+
+static void test_kernels_have_names(void) {
+    for (int i = 0; i < HT_GEMM_KERNEL_COUNT; i++)
+        CHECK(ht_gemm_kernel_name((ht_gemm_kernel)i) != NULL);
+    CHECK(ht_gemm_kernel_name(HT_GEMM_KERNEL_COUNT) == NULL);
+}
+
+int main(void) {
+    RUN(test_calls_answer_unsupported);
+    RUN(test_kernels_have_names);
+    return check_finish();
+}
