@@ -38,6 +38,8 @@ static float scale_for(const ht_format *format, const ht_row_options *options, u
     if (amax == 0)
         return 1;
     float scale = ht_round_to(options->arithmetic, amax / largest);
+    if (isinf(scale)) /* more than f16 steps can hold */
+        scale = amax / largest;
     if (options->power_of_two && scale > 0)
         scale = nearest_power_of_two(scale, options->arithmetic);
     return ht_scale_round(format->scale, scale);

@@ -59,6 +59,12 @@ ht_affine ht_affine_rules(const ht_format *format, const ht_row_options *options
     return a;
 }
 
+/* (max - min) / steps; the difference of huge numbers may not fit where the quotient does. */
+static float step_of(ht_dtype type, float min, float max, float steps) {
+    float range = ht_round_to(type, max - min);
+    return range <= FLT_MAX ? ht_round_to(type, range / steps) : max / steps - min / steps;
+}
+
 static void choose_symmetric(ht_affine *a, const ht_row_options *o, float min, float max, float epsilon) {
     float low = larger(-min, 0), high = larger(max, 0), amax = larger(low, high);
     if (o->int_rule == HT_INT_FULL) {
@@ -81,7 +87,7 @@ static void choose_asymmetric(ht_affine *a, const ht_row_options *o, float min, 
         min = min < 0 ? min : 0;
         max = max > 0 ? max : 0;
     }
-    a->scale = larger(ht_round_to(t, ht_round_to(t, max - min) / (float)(a->qmax - a->qmin)), epsilon);
+    a->scale = larger(step_of(t, min, max, (float)(a->qmax - a->qmin)), epsilon);
     float quotient = ht_round_to(t, min / a->scale), qmin = (float)a->qmin, qmax = (float)a->qmax;
     float zero = a->divides ? ht_round_to(t, qmin - quotient) : ht_round_to(t, qmin - rintf(quotient));
     zero = zero < qmax ? zero : qmax;
@@ -93,13 +99,12 @@ static void choose_asymmetric(ht_affine *a, const ht_row_options *o, float min, 
 static void choose_float_zero(ht_affine *a, const ht_row_options *o, float min, float max, float epsilon) {
     ht_dtype t = a->arithmetic;
     int full = o->int_rule == HT_INT_FULL;
-    float range = ht_round_to(t, max - min), steps = (float)(a->qmax - a->qmin);
+    float steps = (float)(a->qmax - a->qmin);
     float half = (float)((a->qmax - a->qmin + 1) / 2);
     if (full)
-        range = larger(range, o->epsilon > 0 ? o->epsilon : 1e-6f);
-    a->scale = ht_round_to(t, range / steps);
-    if (!full)
-        a->scale = larger(a->scale, epsilon);
+        a->scale = larger(step_of(t, min, max, steps), ht_round_to(t, (o->epsilon > 0 ? o->epsilon : 1e-6f) / steps));
+    else
+        a->scale = larger(step_of(t, min, max, steps), epsilon);
     a->zero = ht_round_to(t, min + ht_round_to(t, a->scale * half));
     a->start = full ? min : ht_round_to(t, a->zero - ht_round_to(t, a->scale * half));
 }
@@ -114,6 +119,8 @@ void ht_affine_choose(const ht_format *format, const ht_row_options *options, fl
         choose_asymmetric(a, options, min, max, epsilon);
     else
         choose_symmetric(a, options, min, max, epsilon);
+    /* A finite block has a finite scale: int1 doubles its largest value, 16-bit steps may overflow. */
+    a->scale = a->scale <= FLT_MAX ? a->scale : FLT_MAX;
     /* Codes are chosen for the scale that will be read back. */
     if (format->scale != HT_F32)
         a->scale = ht_scale_round(format->scale, a->scale);
@@ -125,13 +132,13 @@ void ht_affine_choose(const ht_format *format, const ht_row_options *options, fl
 static void encode_values(const ht_affine *a, const float *x, size_t n, uint8_t *codes) {
     float y[HT_TILE_CHUNK];
     ht_dtype t = a->code_arithmetic;
-    int zero = (int)a->zero;
     if (a->float_zero) {
         for (size_t i = 0; i < n; i++)
             y[i] = ht_round_to(t, ht_round_to(t, x[i] - a->start) / a->scale);
         ht_lanes_round(y, n, a->qmin, a->qmin, a->qmax, codes);
         return;
     }
+    int zero = (int)a->zero;
     if (a->divides) {
         for (size_t i = 0; i < n; i++)
             y[i] = x[i] / a->scale;

@@ -5,6 +5,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "format/tile.h"
 
+#include <float.h>
+
 #include "format/lanes.h"
 
 static size_t smaller(size_t a, size_t b) {
@@ -55,6 +57,8 @@ float ht_scale_load(ht_dtype dtype, const void *plane, size_t index) {
 
 float ht_scale_round(ht_dtype dtype, float scale) {
     float least = dtype == HT_F32 ? 0x1p-149f : dtype == HT_BF16 ? 0x1p-133f : 0x1p-24f;
+    float most = dtype == HT_F32 ? FLT_MAX : dtype == HT_BF16 ? 0x1.fep127f : 65504;
     float rounded = ht_round_to(dtype, scale);
+    rounded = rounded > most ? most : rounded;
     return rounded == 0 ? least : rounded;
 }

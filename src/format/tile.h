@@ -45,7 +45,7 @@ void ht_tile_min_max(const ht_values *values, const ht_tile *tile, float *min, f
 /* Scales in their plane's type (f32, bf16, f16): store after rounding, read back. */
 void ht_scale_store(ht_dtype dtype, void *plane, size_t index, float scale);
 float ht_scale_load(ht_dtype dtype, const void *plane, size_t index);
-/* A positive scale as its plane's type will hold it: rounded, not below the smallest positive number. */
+/* A positive scale as its plane's type will hold it: rounded, within the type's positive finite numbers; NaN stays. */
 float ht_scale_round(ht_dtype dtype, float scale);
 
 #endif

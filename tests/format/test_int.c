@@ -382,7 +382,9 @@ static void test_defined_results(void) {
             ht_format f = parse(names[n]);
             ht_row_options o = ht_row_options_default();
             o.int_rule = (ht_int_rule)rule;
-            float x[6 * 32] = {0};
+            float x[7 * 32] = {0};
+            for (size_t i = 192; i < 224; i++) /* a range that does not fit in f32 */
+                x[i] = i % 2 ? 3e38f : -3e38f;
             x[32] = NAN;
             x[64] = -INFINITY;
             for (size_t i = 96; i < 128; i++)
@@ -391,14 +393,14 @@ static void test_defined_results(void) {
                 x[i] = 0x1p-140f; /* subnormal */
             for (size_t i = 160; i < 192; i++)
                 x[i] = 5; /* constant */
-            buffers b = allocate(&f, 6, 32);
-            REQUIRE_OK(ht_format_quantize(&f, &o, x, HT_F32, 6, 32, &b.p));
-            REQUIRE_OK(ht_format_dequantize(&f, &b.p, 6, 32, b.y));
+            buffers b = allocate(&f, 7, 32);
+            REQUIRE_OK(ht_format_quantize(&f, &o, x, HT_F32, 7, 32, &b.p));
+            REQUIRE_OK(ht_format_dequantize(&f, &b.p, 7, 32, b.y));
             for (size_t i = 0; i < 32; i++)
                 CHECK(b.y[i] == 0);
             for (size_t i = 32; i < 96; i++)
                 CHECK(isnan(b.y[i]));
-            for (size_t i = 96; i < 192; i++)
+            for (size_t i = 96; i < 224; i++)
                 CHECK(isfinite(b.y[i]));
             release(&b);
         }
