@@ -12,6 +12,9 @@ static const double least_seconds = 4e-3; /* of one timing */
 
 static const bench_suite suites[] = {
     {"cast", "number formats: quantize and dequantize a matrix, one thread", bench_cast},
+    {"matmul", "a quantized weight times activations, beside the same product in f32", bench_matmul},
+    {"kernels", "the same product at every level of CPU features that this machine has", bench_kernels},
+    {"model", "prompt processing and generation with a model (--model)", bench_model},
 };
 
 const bench_suite *bench_suite_at(size_t index) {

@@ -5,6 +5,78 @@
 
 #include <jansson.h>
 
+typedef struct values {
+    int kernels;
+} values;
+
+static const cli_option rows[] = {{"kernels", 0, CLI_FLAG, offsetof(values, kernels), NULL, NULL,
+                                   "every kernel of every operation, whether it is chosen here, and why"},
+                                  {NULL, 0, CLI_FLAG, 0, NULL, NULL, NULL}};
+const cli_options cli_doctor_options = {rows, sizeof(values)};
+
+static json_t *kernels_json(const cli_call *call) {
+    json_t *all = json_array();
+    ht_kernel_info info;
+    for (size_t i = 0; ht_kernel_list(call->ctx, i, &info); i++) {
+        json_t *row = json_object();
+        json_object_set_new(row, "operation", cli_json_text(info.operation));
+        json_object_set_new(row, "name", cli_json_text(info.name));
+        json_object_set_new(row, "formats", cli_json_text(info.formats));
+        json_object_set_new(row, "needs", cli_json_text(info.needs));
+        json_object_set_new(row, "chosen", json_boolean(info.chosen));
+        json_object_set_new(row, "reason", cli_json_text(info.reason));
+        json_array_append_new(all, row);
+    }
+    return all;
+}
+
+/* Without `every` only the winners. */
+static void print_kernels(const cli_call *call, int every) {
+    static const cli_column columns[] = {
+        {"operation", 0, 0}, {"kernel", 0, 0}, {"formats", 0, 0}, {"chosen", 0, 0}, {"why", 0, 0}};
+    cli_table *table = cli_table_create(columns, 5);
+    ht_kernel_info info;
+    for (size_t i = 0; ht_kernel_list(call->ctx, i, &info); i++) {
+        if (!every && !info.chosen)
+            continue;
+        cli_cell(table, "%s", info.operation);
+        cli_cell(table, "%s", info.name);
+        cli_cell(table, "%s", info.formats);
+        cli_cell(table, "%s", info.chosen ? "yes" : "no");
+        cli_cell(table, "%s", info.reason);
+    }
+    putchar('\n');
+    cli_table_print(table, stdout);
+}
+
+static json_t *devices_json(void) {
+    json_t *all = json_array();
+    ht_device_entry entry;
+    for (size_t i = 0; ht_device_list(i, &entry); i++) {
+        json_t *row = json_object();
+        json_object_set_new(row, "name", cli_json_text(entry.name));
+        json_object_set_new(row, "description", cli_json_text(entry.description));
+        json_object_set_new(row, "memory_bytes", cli_json_count(entry.memory_bytes));
+        json_object_set_new(row, "free_bytes", cli_json_count(entry.free_bytes));
+        json_array_append_new(all, row);
+    }
+    return all;
+}
+
+static void print_devices(void) {
+    static const cli_column columns[] = {{"device", 0, 0}, {"what it is", 0, 0}, {"memory", 1, 0}, {"free", 1, 0}};
+    cli_table *table = cli_table_create(columns, 4);
+    ht_device_entry entry;
+    for (size_t i = 0; ht_device_list(i, &entry); i++) {
+        cli_cell(table, "%s", entry.name);
+        cli_cell(table, "%s", entry.description);
+        cli_cell(table, "%s", cli_size((double)entry.memory_bytes));
+        cli_cell(table, "%s", cli_size((double)entry.free_bytes));
+    }
+    putchar('\n');
+    cli_table_print(table, stdout);
+}
+
 static json_t *libraries_json(void) {
     json_t *all = json_array();
     ht_library_info info;
@@ -47,7 +119,9 @@ static void print_json(const cli_call *call) {
     }
     json_object_set_new(cpu, "features", features);
     json_object_set_new(out, "cpu", cpu);
+    json_object_set_new(out, "devices", devices_json());
     json_object_set_new(out, "libraries", libraries_json());
+    json_object_set_new(out, "kernels", kernels_json(call));
     cli_json_end(out, CLI_DONE);
 }
 
@@ -67,11 +141,14 @@ static void print_cpu(const cli_call *call) {
 }
 
 int cli_doctor(cli_call *call) {
+    const values *v = call->values;
     if (call->common.json) {
         print_json(call);
     } else {
         print_cpu(call);
+        print_devices();
         print_libraries();
+        print_kernels(call, v->kernels);
     }
     return CLI_DONE;
 }

@@ -269,8 +269,7 @@ int cli_options_parse(cli_call *call, void *values, int argc, char **argv) {
         return status;
     char text[512];
     if (call->arguments < row->least)
-        snprintf(text, sizeof text, "usage: halftone %s %s: %zu argument%s given", row->name, row->arguments,
-                 call->arguments, call->arguments == 1 ? "" : "s");
+        snprintf(text, sizeof text, "needs %s%s", row->arguments, call->arguments ? ", only one given" : "");
     else if (call->arguments > row->most)
         snprintf(text, sizeof text, "unexpected argument \"%.100s\"", call->argument[row->most]);
     else

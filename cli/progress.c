@@ -82,7 +82,8 @@ static void show_text(const cli_progress *p, const ht_progress *where, char *tex
     double seconds = seconds_left(where);
     if (seconds >= 1)
         snprintf(left, sizeof left, "  %u:%02u left", (unsigned)(seconds / 60), (unsigned)seconds % 60);
-    snprintf(text, size, "%s: %s%s%s%s%s%s%s%s", p->command, where->stage, strlen(where->stage) ? " " : "", amount,
+    int named = *where->stage && strcmp(where->stage, p->command) != 0; /* "quantize: quantize" says nothing */
+    snprintf(text, size, "%s: %s%s%s%s%s%s%s%s", p->command, named ? where->stage : "", named ? " " : "", amount,
              bytes ? "" : " ", bytes ? "" : where->unit, *rate ? "  " : "", rate, left);
 }
 

@@ -49,7 +49,8 @@ typedef struct ht_list_item {
     const char *summary;
     const char *aliases; /* "" if none */
 } ht_list_item;
-/* Tables behind `halftone list`; NULL past the end. */
+/* Tables behind `halftone list`; NULL past the end. Of a profile, aliases are the programs that read it, and the item
+ * is valid until this thread's next call. */
 HT_API const ht_list_item *ht_scheme_list(size_t index);
 HT_API const ht_list_item *ht_method_list(size_t index);
 HT_API const ht_list_item *ht_profile_list(size_t index);

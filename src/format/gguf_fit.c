@@ -44,62 +44,118 @@ static float largest(const float *x, int n) {
     return best;
 }
 
+enum { LANES = 8, MOST = 32 }; /* partial sums; values of a sub-block at most, a multiple of LANES */
+
+/* sum of a[i] * b[i]: eight partial sums, then in order. Vector code gives the same bits. */
+static float dot(const float *a, const float *b, int n) {
+    float part[LANES] = {0}, sum = 0;
+    for (int i = 0; i < n; i += LANES)
+        for (int lane = 0; lane < LANES; lane++)
+            part[lane] += a[i + lane] * b[i + lane];
+    for (int lane = 0; lane < LANES; lane++)
+        sum += part[lane];
+    return sum;
+}
+
+/* A sub-block with what does not depend on the trial. */
+typedef struct problem {
+    int n;
+    const float *x;
+    float weight[MOST], weighted[MOST]; /* w and w x */
+    float w, wx, wxx;                   /* their sums, and that of w x^2 */
+} problem;
+
+static void prepare(problem *p, const float *x, const float *weight, int n) {
+    const float one[MOST] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1,
+                             1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
+    p->n = n;
+    p->x = x;
+    for (int i = 0; i < n; i++) {
+        p->weight[i] = weight[i];
+        p->weighted[i] = weight[i] * x[i];
+    }
+    p->w = dot(weight, one, n);
+    p->wx = dot(p->weighted, one, n);
+    p->wxx = dot(p->weighted, x, n);
+}
+
+/* Sums over codes: w q, w q^2, w x q. */
+typedef struct sums {
+    float q, qq, xq;
+} sums;
+
+static sums code_sums(const problem *p, const float *q) {
+    float squares[MOST];
+    for (int i = 0; i < p->n; i++)
+        squares[i] = q[i] * q[i];
+    return (sums){dot(p->weight, q, p->n), dot(p->weight, squares, p->n), dot(p->weighted, q, p->n)};
+}
+
+/* q = nearest integers (halves to even) of (x - offset) * inverse in [lo, hi]. */
+static void round_all(const problem *p, float offset, float inverse, float lo, float hi, float *q) {
+    for (int i = 0; i < p->n; i++) {
+        float v = (p->x[i] - offset) * inverse;
+        v = v > lo ? v : lo;
+        v = v < hi ? v : hi;
+        q[i] = (v + 0x1.8p23f) - 0x1.8p23f;
+    }
+}
+
+/* A scale alone: x ~ scale * q. With scale xq / qq the squared error drops from sum(w x^2) by xq^2 / qq, the gain. */
+typedef struct best_scale {
+    float scale, gain;
+} best_scale;
+
+static void offer(best_scale *best, const problem *p, const float *q) {
+    sums s = code_sums(p, q);
+    if (s.qq > 0 && s.xq * s.xq > best->gain * s.qq) {
+        best->gain = s.xq * s.xq / s.qq;
+        best->scale = s.xq / s.qq;
+    }
+}
+
 float ht_fit_symmetric(const float *x, const float *weight, int n, int half) {
-    float max = largest(x, n), best_scale = 0, best_gain = 0;
+    float max = largest(x, n), q[MOST];
+    best_scale best = {0, 0};
+    problem p;
     if (max == 0)
         return 0;
+    prepare(&p, x, weight, n);
     for (int step = -9; step <= 9; step++) {
         float inverse = -((float)half + 0.1f * (float)step) / max;
-        float xq = 0, qq = 0;
-        for (int i = 0; i < n; i++) {
-            float q = (float)ht_fit_round(x[i] * inverse, -half, half - 1);
-            xq += weight[i] * x[i] * q;
-            qq += weight[i] * q * q;
-        }
-        /* With scale xq / qq the squared error drops from sum(w x^2) by xq^2 / qq. */
-        if (qq > 0 && xq * xq > best_gain * qq) {
-            best_gain = xq * xq / qq;
-            best_scale = xq / qq;
-        }
+        round_all(&p, 0, inverse, (float)-half, (float)(half - 1), q);
+        offer(&best, &p, q);
     }
-    return best_scale;
+    return best.scale;
 }
 
 typedef struct line { /* x ~ scale * q + offset */
     float scale, offset, error;
 } line;
 
-/* Best line through (code, x), offset <= 0, for the codes that a trial line gives; its error is that of those codes. */
-static line solve(const float *x, const float *weight, int n, int top, float trial_inverse, float trial_offset) {
-    float w1 = 0, wq = 0, wqq = 0, wx = 0, wxq = 0, wxx = 0;
-    for (int i = 0; i < n; i++) {
-        float q = (float)ht_fit_round((x[i] - trial_offset) * trial_inverse, 0, top), w = weight[i];
-        w1 += w;
-        wq += w * q;
-        wqq += w * q * q;
-        wx += w * x[i];
-        wxq += w * x[i] * q;
-        wxx += w * x[i] * x[i];
-    }
+/* Best line through (code, x), offset <= 0, for given codes; its error is that of those codes. */
+static line solve(const problem *p, const float *q) {
+    sums s = code_sums(p, q);
     line l = {0, 0, INFINITY};
-    float determinant = w1 * wqq - wq * wq;
-    if (!(wqq > 0))
+    float determinant = p->w * s.qq - s.q * s.q;
+    if (!(s.qq > 0))
         return l; /* every code 0 */
-    if (determinant > 1e-5f * w1 * wqq) {
-        l.scale = (w1 * wxq - wx * wq) / determinant;
-        l.offset = (wqq * wx - wq * wxq) / determinant;
+    if (determinant > 1e-5f * p->w * s.qq) {
+        l.scale = (p->w * s.xq - p->wx * s.q) / determinant;
+        l.offset = (s.qq * p->wx - s.q * s.xq) / determinant;
     }
     if (l.offset > 0 || l.scale == 0) { /* also when all codes are equal and no line is determined */
         l.offset = 0;
-        l.scale = wxq / wqq;
+        l.scale = s.xq / s.qq;
     }
-    l.error = wxx + l.scale * l.scale * wqq + l.offset * l.offset * w1 - 2 * l.scale * wxq - 2 * l.offset * wx +
-              2 * l.scale * l.offset * wq;
+    l.error = p->wxx + l.scale * l.scale * s.qq + l.offset * l.offset * p->w - 2 * l.scale * s.xq -
+              2 * l.offset * p->wx + 2 * l.scale * l.offset * s.q;
     return l;
 }
 
 float ht_fit_affine(const float *x, const float *weight, int n, int top, float *minus) {
-    float min = x[0], max = x[0];
+    float min = x[0], max = x[0], q[MOST];
+    problem p;
     for (int i = 1; i < n; i++) {
         min = x[i] < min ? x[i] : min;
         max = x[i] > max ? x[i] : max;
@@ -108,12 +164,21 @@ float ht_fit_affine(const float *x, const float *weight, int n, int top, float *
     *minus = -min;
     if (!(max > min))
         return 0;
+    prepare(&p, x, weight, n);
     line best = {(max - min) / (float)top, min, INFINITY};
     for (int step = -1; step <= 20; step++) { /* -1: the plain range */
         float levels = step < 0 ? (float)top : (float)top - 1.0f + 0.1f * (float)step;
-        line trial = solve(x, weight, n, top, levels / (max - min), min);
+        round_all(&p, min, levels / (max - min), 0, (float)top, q);
+        line trial = solve(&p, q);
         if (trial.error < best.error && trial.scale > 0)
             best = trial;
+    }
+    for (int round = 0; round < 4; round++) { /* codes for the line, a line for the codes, while it gets better */
+        round_all(&p, best.offset, 1.0f / best.scale, 0, (float)top, q);
+        line next = solve(&p, q);
+        if (!(next.error < best.error) || !(next.scale > 0))
+            break;
+        best = next;
     }
     *minus = -best.offset;
     return best.scale;
@@ -127,24 +192,29 @@ int ht_fit_nearest(const int8_t *table, float v) {
     return low;
 }
 
+/* q = the table's nearest values of x * inverse: the first one, plus every step whose midpoint is passed. */
+static void nearest_all(const problem *p, float inverse, const int8_t *table, float *q) {
+    for (int i = 0; i < p->n; i++)
+        q[i] = (float)table[0];
+    for (int code = 1; code < 16; code++) {
+        float middle = 0.5f * (float)(table[code - 1] + table[code]), rise = (float)(table[code] - table[code - 1]);
+        for (int i = 0; i < p->n; i++)
+            q[i] += p->x[i] * inverse > middle ? rise : 0;
+    }
+}
+
 float ht_fit_table(const float *x, const float *weight, int n, const int8_t *table) {
-    float max = largest(x, n), best_scale = 0, best_gain = 0;
+    float max = largest(x, n), q[MOST];
+    best_scale best = {0, 0};
+    problem p;
     if (max == 0)
         return 0;
+    prepare(&p, x, weight, n);
     for (int trial = 0; trial < 30; trial++) {
         /* The largest value near the lower end of the table, then near the upper one. */
         float end = (float)(trial < 15 ? table[0] : table[15]) + (float)(trial % 15 - 7);
-        float inverse = end / max;
-        float xq = 0, qq = 0;
-        for (int i = 0; i < n; i++) {
-            float q = (float)table[ht_fit_nearest(table, x[i] * inverse)];
-            xq += weight[i] * x[i] * q;
-            qq += weight[i] * q * q;
-        }
-        if (qq > 0 && xq * xq > best_gain * qq) {
-            best_gain = xq * xq / qq;
-            best_scale = xq / qq;
-        }
+        nearest_all(&p, end / max, table, q);
+        offer(&best, &p, q);
     }
-    return best_scale;
+    return best.scale;
 }

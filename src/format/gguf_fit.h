@@ -14,7 +14,9 @@ int ht_fit_round(float v, int lo, int hi);
  * holds. A block of zeros gives e = 0. All x must be finite. */
 int ht_fit_normalize(const float *x, int n, float *y);
 
-/* x ~ scale * q, q in [-half, half - 1]: least weighted squared error over 19 ranges around max |x|. Returns the scale,
+/* In the fits below n is 8, 16, 24 or 32.
+ *
+ * x ~ scale * q, q in [-half, half - 1]: least weighted squared error over 19 ranges around max |x|. Returns the scale,
  * which may be negative: the value of largest magnitude takes the end of the codes that has one more. 0 for zeros. */
 float ht_fit_symmetric(const float *x, const float *weight, int n, int half);
 

@@ -19,26 +19,26 @@
 
 _Static_assert(sizeof(ht_block_mxfp4) == 17 && sizeof(ht_block_nvfp4) == 36, "4-bit float blocks");
 
-static const float magnitude[8] = {0, 0.5f, 1, 1.5f, 2, 3, 4, 6};
-
 /* Code 8 is +0 here, as other readers of these blocks have it. */
-static float e2m1(unsigned code) {
-    return code & 8 ? 0.0f - magnitude[code & 7] : magnitude[code & 7];
-}
+static const float value[16] = {0, 0.5f, 1, 1.5f, 2, 3, 4, 6, 0, -0.5f, -1, -1.5f, -2, -3, -4, -6};
 
 void ht_gguf_mxfp4_decode(const uint8_t *block, float *y) {
     const ht_block_mxfp4 *b = (const ht_block_mxfp4 *)block;
     float scale = ht_element_decode(HT_E8M0, b->e);
-    for (int i = 0; i < 32; i++)
-        y[i] = e2m1(ht_split_nibble(b->qs, i)) * scale;
+    for (int j = 0; j < 16; j++) {
+        y[j] = value[b->qs[j] & 15] * scale;
+        y[j + 16] = value[b->qs[j] >> 4] * scale;
+    }
 }
 
 void ht_gguf_nvfp4_decode(const uint8_t *block, float *y) {
     const ht_block_nvfp4 *b = (const ht_block_nvfp4 *)block;
-    for (int i = 0; i < 64; i++) {
-        float scale = ht_element_decode(HT_F8_E4M3, b->d[i / 16] & 127u);
-        unsigned byte = b->qs[i / 16 * 8 + i % 8];
-        y[i] = e2m1(i % 16 < 8 ? byte & 15 : byte >> 4) * scale;
+    for (int s = 0; s < 4; s++) {
+        float scale = ht_element_decode(HT_F8_E4M3, b->d[s] & 127u);
+        for (int j = 0; j < 8; j++) {
+            y[16 * s + j] = value[b->qs[8 * s + j] & 15] * scale;
+            y[16 * s + j + 8] = value[b->qs[8 * s + j] >> 4] * scale;
+        }
     }
 }
 
@@ -46,7 +46,7 @@ void ht_gguf_nvfp4_decode(const uint8_t *block, float *y) {
 static unsigned nearest(float v, unsigned top) {
     float a = fabsf(v);
     unsigned code = 0;
-    while (code < top && a > 0.5f * (magnitude[code] + magnitude[code + 1]))
+    while (code < top && a > 0.5f * (value[code] + value[code + 1]))
         code++;
     return code && v < 0 ? code | 8 : code;
 }
@@ -65,7 +65,7 @@ static float codes(const float *x, int n, float factor, float factor2, unsigned 
     for (int i = 0; i < n; i++) {
         float v = x[i] * factor * factor2;
         q[i] = nearest(v, top);
-        error += (v - e2m1(q[i])) * (v - e2m1(q[i]));
+        error += (v - value[q[i]]) * (v - value[q[i]]);
     }
     return error;
 }

@@ -87,11 +87,13 @@ void ht_q5_k_decode(const uint8_t *block, float *y) {
 void ht_q6_k_decode(const uint8_t *block, float *y) {
     const ht_block_q6_k *b = (const ht_block_q6_k *)block;
     float d = ht_half(b->d);
-    for (int i = 0; i < 256; i++) {
-        int half = i / 128, part = i % 128 / 32, at = i % 32;
-        int low = b->ql[64 * half + at + 32 * (part & 1)] >> (part < 2 ? 0 : 4) & 15;
-        int high = b->qh[32 * half + at] >> (2 * part) & 3;
-        y[i] = d * (float)(int8_t)b->scales[i / 16] * (float)((low | high << 4) - 32);
+    for (int part = 0; part < 8; part++) { /* 32 values each, four in a half */
+        const uint8_t *ql = b->ql + part / 4 * 64 + part % 2 * 32, *qh = b->qh + part / 4 * 32;
+        int low_shift = part % 4 < 2 ? 0 : 4, high_shift = part % 4 * 2;
+        for (int i = 0; i < 32; i++) {
+            int q = (ql[i] >> low_shift & 15) | (qh[i] >> high_shift & 3) << 4;
+            y[32 * part + i] = d * (float)(int8_t)b->scales[2 * part + i / 16] * (float)(q - 32);
+        }
     }
 }
 

@@ -2,8 +2,9 @@
  *
  * Two levels. Every sub-block gets the scale (and minimum) with the least weighted error (gguf_fit.h). The largest of
  * them fixes d (and dmin), an f16 number; the others become small integers relative to it. Then the codes are chosen
- * anew for the scales as they are stored. For types with minima d and dmin are finally solved for the chosen integers,
- * and kept if the block gets better: rounding the sub-block scales leaves a common error that two numbers can take up.
+ * anew for the scales as they are stored. Types with minima go on: neighbouring integers are tried for every sub-block,
+ * and d and dmin are solved for the chosen integers while the block gets better, since rounding the sub-block scales
+ * leaves a common error that two numbers can take up.
  *
  * Weights: x^2 for symmetric types, rms + |x| of the sub-block for types with minima (formats specification 8.5).
  * Zeros decode to zero, NaN or Inf makes the block NaN, d saturates at 65504 and values with it.
@@ -48,6 +49,44 @@ static float affine_codes(const shape *s, const float *x, const float *weight, f
     return error;
 }
 
+/* Weighted squared error of a sub-block for a scale and a minimum. */
+static float sub_error(const shape *s, const float *x, const float *weight, float scale, float minus) {
+    float inverse = scale > 0 ? 1.0f / scale : 0, top = (float)s->top, part[8] = {0}, sum = 0;
+    for (int i = 0; i < s->size; i += 8) {
+        for (int lane = 0; lane < 8; lane++) {
+            float q = (x[i + lane] + minus) * inverse;
+            q = q > 0 ? q : 0;
+            q = q < top ? q : top;
+            q = (q + 0x1.8p23f) - 0x1.8p23f;
+            float difference = x[i + lane] - (scale * q - minus);
+            part[lane] += weight[i + lane] * difference * difference;
+        }
+    }
+    for (int lane = 0; lane < 8; lane++)
+        sum += part[lane];
+    return sum;
+}
+
+/* The integers of each sub-block, or neighbours of them that fit better now that d and dmin are rounded. */
+static void affine_neighbours(const shape *s, const float *x, const float *weight, float unit, affine *out) {
+    float d = ht_half(out->d) / unit, dmin = ht_half(out->dmin) / unit;
+    for (int j = 0; j < s->subs; j++) {
+        float best = INFINITY;
+        int scale = out->scale[j], minus = out->minus[j];
+        for (int trial = 0; trial < 9; trial++) {
+            int a = scale + trial / 3 - 1, b = minus + trial % 3 - 1;
+            if (a < 0 || a > s->scale_top || b < 0 || b > s->scale_top)
+                continue;
+            float error = sub_error(s, x + j * s->size, weight + j * s->size, d * (float)a, dmin * (float)b);
+            if (error < best) {
+                best = error;
+                out->scale[j] = (uint8_t)a;
+                out->minus[j] = (uint8_t)b;
+            }
+        }
+    }
+}
+
 /* d and dmin with the least weighted error for the integers in *out. 0 when they are not determined. */
 static int affine_solve(const shape *s, const float *x, const float *weight, const affine *out, float *d, float *dmin) {
     double aa = 0, ab = 0, bb = 0, ax = 0, bx = 0;
@@ -88,14 +127,18 @@ static void affine_encode(const shape *s, const float *input, affine *out) {
     }
     ht_put_half(out->d, largest_scale / (float)s->scale_top * unit);
     ht_put_half(out->dmin, largest_minus / (float)s->scale_top * unit);
+    affine_neighbours(s, x, weight, unit, out);
     float error = affine_codes(s, x, weight, unit, out);
-    affine better = *out;
     float d, dmin;
-    if (affine_solve(s, x, weight, out, &d, &dmin)) {
+    for (int round = 0; round < 4 && affine_solve(s, x, weight, out, &d, &dmin); round++) {
+        affine better = *out;
         ht_put_half(better.d, d * unit);
         ht_put_half(better.dmin, dmin * unit);
-        if (affine_codes(s, x, weight, unit, &better) < error)
-            *out = better;
+        float next = affine_codes(s, x, weight, unit, &better);
+        if (!(next < error))
+            break;
+        error = next;
+        *out = better;
     }
 }
 

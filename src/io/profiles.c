@@ -12,6 +12,8 @@
 #include <stdlib.h> /* free */
 #include <string.h> /* strcmp, memset */
 
+#include <halftone/recipe.h>
+
 #include "base/status.h"
 #include "io/json.h"
 
@@ -59,6 +61,14 @@ enum { PROFILE_COUNT = sizeof table / sizeof table[0] };
 
 const ht_profile *ht_profile_at(size_t index) {
     return index < PROFILE_COUNT ? &table[index] : NULL;
+}
+
+const ht_list_item *ht_profile_list(size_t index) {
+    static _Thread_local ht_list_item item; /* until this thread's next call */
+    if (index >= PROFILE_COUNT)
+        return NULL;
+    item = (ht_list_item){table[index].name, table[index].summary, table[index].readers};
+    return &item;
 }
 
 ht_status ht_profile_find(const char *name, const ht_profile **out) {

@@ -186,3 +186,9 @@ void ht_checkpoint_writer_destroy(ht_checkpoint_writer *writer) {
     ht_arena_release(&writer->arena);
     ht_release(writer->ctx, writer);
 }
+
+void ht_checkpoint_writer_discard(ht_checkpoint_writer *writer) {
+    if (writer)
+        writer->begun = 0;
+    ht_checkpoint_writer_destroy(writer);
+}

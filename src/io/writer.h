@@ -49,6 +49,9 @@ ht_status ht_writer_note_file(ht_checkpoint_writer *writer, const char *name);
 void ht_writer_clear_files(ht_checkpoint_writer *writer);
 void ht_writer_clear_staging(ht_checkpoint_writer *writer);
 
+/* As ht_checkpoint_writer_destroy, but nothing is left to go on with: for a run that can only fail again. */
+void ht_checkpoint_writer_discard(ht_checkpoint_writer *writer);
+
 /* Find out what is there, take the lock, lay out or take up the shards (staging.c). */
 ht_status ht_writer_begin(ht_checkpoint_writer *writer, const char *const *metadata, const char *fingerprint);
 

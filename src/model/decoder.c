@@ -76,7 +76,7 @@ static ht_status project(ht_model *model, const ht_projection *projection, const
 static ht_status embed(struct pass *pass) {
     ht_model *model = pass->model;
     const ht_weight *weight = &model->embedding->weight;
-    size_t hidden = model->config.hidden, step = ht_format_row_step(&weight->format), stride;
+    size_t hidden = model->config.hidden, step = ht_decode_step(weight), stride;
     char *scratch;
     float scale = (float)model->config.embedding_scale;
     HT_TRY(ht_workspace_threads(&model->workspace, step * hidden * sizeof(float), &scratch, &stride));

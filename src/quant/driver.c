@@ -271,6 +271,7 @@ static ht_status complete(ht_run *run, size_t index) {
         }
         release_tally(run, index);
         HT_TRY(ht_layout_finish(job->layout, run->writer, job->first));
+        HT_TRY(ht_tally_log_add(run, index));
     }
     for (size_t i = 0; i < job->count; i++)
         HT_TRY(ht_checkpoint_writer_done(run->writer, job->first + i));
@@ -382,11 +383,15 @@ ht_status ht_run_plan(ht_context *ctx, const ht_checkpoint *checkpoint, ht_plan 
                   .writer = writer,
                   .chunk = choose_chunk(plan, options),
                   .total = plan->summary.bytes_before,
-                  .started = ht_seconds()};
+                  .started = ht_seconds(),
+                  .errors = -1};
     ht_arena_init(&run.arena, ctx);
     ht_status status = allocate_buffers(&run);
     if (status == HT_OK)
+        status = ht_tally_log_open(&run);
+    if (status == HT_OK)
         status = run_all(&run);
+    ht_tally_log_close(&run);
     release_buffers(&run);
     plan->summary.seconds = ht_seconds() - run.started;
     plan->summary.bytes_per_second =

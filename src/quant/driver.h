@@ -50,6 +50,7 @@ typedef struct ht_run {
     uint64_t done, total; /* input bytes */
     uint64_t skipped;     /* of done: complete before the run began */
     double started;
+    int errors; /* fd of the error log; -1 when there is none */
 } ht_run;
 
 /* Peak memory and time of the plan, into its summary. */
@@ -61,6 +62,8 @@ ht_status ht_run_plan(ht_context *ctx, const ht_checkpoint *checkpoint, ht_plan 
 
 /* --- slices.c: what a worker does with one item ------------------------------------------------------------ */
 
+/* Loosen the layout's row step where slices can be quantized apart after all. Once, when the job gets its layout. */
+void ht_slice_prepare(ht_job *job);
 /* Must the whole matrix be looked at before its first slice is quantized? */
 int ht_slice_needs_range(const ht_job *job);
 /* Rows of a slice of this job when a slice takes about `chunk` bytes of input. */
@@ -73,6 +76,13 @@ ht_status ht_slice_quantize(ht_run *run, const ht_item *item, size_t worker);
 ht_status ht_slice_copy(ht_run *run, const ht_item *item);
 /* Range of the item's values. */
 ht_status ht_slice_range(ht_run *run, const ht_item *item, ht_range *out);
+
+/* --- tally_log.c: errors of finished tensors, for a run that goes on later ----------------------------------- */
+
+/* Read what an interrupted run left into the plan, and open the log for more. */
+ht_status ht_tally_log_open(ht_run *run);
+ht_status ht_tally_log_add(ht_run *run, size_t job);
+void ht_tally_log_close(ht_run *run);
 
 /* --- identity.c ------------------------------------------------------------------------------------------- */
 

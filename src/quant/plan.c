@@ -81,9 +81,10 @@ static ht_status lay_out(ht_plan *plan, size_t index) {
         return HT_ERR_MEMORY;
     ht_profile_request request = ht_job_request(job);
     ht_status status = ht_profile_layout(plan->profile, &request, &plan->arena, layout);
-    if (status == HT_OK)
+    if (status == HT_OK) {
         job->layout = layout;
-    else if (status == HT_ERR_UNSUPPORTED || status == HT_ERR_SHAPE || status == HT_ERR_FORMAT)
+        ht_slice_prepare(job);
+    } else if (status == HT_ERR_UNSUPPORTED || status == HT_ERR_SHAPE || status == HT_ERR_FORMAT)
         status = ht_plan_refuse(plan, index, ht_error_message());
     return status;
 }

@@ -11,6 +11,7 @@
 
 #include "base/context.h"
 #include "base/status.h"
+#include "io/writer.h"
 #include "quant/driver.h"
 
 /* JSON text of how the result came about; to be freed. NULL when out of memory. */
@@ -76,6 +77,12 @@ static ht_status write_all(ht_context *ctx, const ht_checkpoint *checkpoint, ht_
     return ht_checkpoint_writer_commit(writer);
 }
 
+/* Failures of the input or the request: going on would meet them again, so nothing is kept to go on with. */
+static int will_fail_again(ht_status status) {
+    return status == HT_ERR_NUMERIC || status == HT_ERR_UNSUPPORTED || status == HT_ERR_CORRUPT ||
+           status == HT_ERR_SHAPE || status == HT_ERR_FORMAT || status == HT_ERR_ARGUMENT;
+}
+
 static ht_status quantize(ht_context *ctx, const ht_checkpoint *checkpoint, const char *output,
                           const ht_quantize_options *options, ht_plan **out_plan) {
     ht_plan *plan;
@@ -94,7 +101,10 @@ static ht_status quantize(ht_context *ctx, const ht_checkpoint *checkpoint, cons
     }
     if (status == HT_OK)
         status = write_all(ctx, checkpoint, plan, options, writer);
-    ht_checkpoint_writer_destroy(writer);
+    if (will_fail_again(status))
+        ht_checkpoint_writer_discard(writer);
+    else
+        ht_checkpoint_writer_destroy(writer);
     ht_text_free(&fingerprint);
     if (status == HT_OK && out_plan)
         *out_plan = plan;

@@ -38,9 +38,14 @@ int ht_slice_needs_range(const ht_job *job) {
     return job->layout->format.global != HT_DTYPE_NONE || has_fixed_scale(job);
 }
 
+void ht_slice_prepare(ht_job *job) {
+    if (has_fixed_scale(job))
+        job->layout->row_step = 1;
+}
+
 size_t ht_slice_rows(const ht_job *job, size_t chunk) {
     const ht_layout *layout = job->layout;
-    size_t row_bytes = layout->cols * element_bytes(job), step = has_fixed_scale(job) ? 1 : layout->row_step;
+    size_t row_bytes = layout->cols * element_bytes(job), step = layout->row_step;
     size_t rows = chunk / row_bytes / step * step;
     if (rows < step)
         rows = step;

@@ -9,7 +9,14 @@ rows() {
 expect 0 halftone bench cast --what mxfp4 -m 16 -k 256 --rounds 1 --json >cast.json
 rows cast.json
 check "$(json cast.json rows.#)" = 2
+expect 0 halftone bench matmul --what int4 -m 2 -n 64 -k 256 --rounds 1 --json >matmul.json
+rows matmul.json
+expect 0 halftone bench kernels -m 1 -n 64 -k 256 --rounds 1 --json >kernels.json
+rows kernels.json
+expect 0 halftone bench model --model "$MODEL" --rounds 1 --json >model.json
+rows model.json
 expect 0 halftone bench cast --what mxfp8 -m 16 -k 256 --rounds 1 >text
 grep -q 'quantize mxfp8' text || fail "no row"
 expect 2 halftone bench
 expect 2 halftone bench casts
+expect 2 halftone bench model

@@ -18,6 +18,10 @@ static size_t round_up(size_t value, size_t step) {
     return (value + step - 1) / step * step;
 }
 
+size_t ht_decode_step(const ht_weight *weight) {
+    return weight->format.block_rows ? weight->format.block_rows : 1;
+}
+
 size_t ht_matmul_step(const ht_weight *weight, size_t m) {
     size_t values = m < SMALL_M ? SMALL_VALUES : STRIP_VALUES;
     size_t rows = values / (weight->cols ? weight->cols : 1) / TILE * TILE;
@@ -25,7 +29,7 @@ size_t ht_matmul_step(const ht_weight *weight, size_t m) {
         rows = STRIP_ROWS;
     if (rows < TILE)
         rows = TILE;
-    return round_up(rows, ht_format_row_step(&weight->format));
+    return round_up(rows, ht_decode_step(weight));
 }
 
 size_t ht_matmul_scratch(const ht_weight *weight, size_t m) {
