@@ -1,7 +1,8 @@
 /* Checkpoints: reading and writing Hugging Face directories, safetensors and GGUF files.
  *
  * Files are memory-mapped; tensors are views of the mapping, valid until ht_checkpoint_close. Opening validates
- * every header completely and touches no tensor data.
+ * every header completely and touches no tensor data, with two exceptions: zero points packed down the rows
+ * (pack-quantized) are unpacked, and a parameter that lies unaligned for its dtype is copied.
  */
 #ifndef HT_CHECKPOINT_H
 #define HT_CHECKPOINT_H
@@ -60,7 +61,8 @@ HT_API const ht_stored_tensor *ht_checkpoint_find(const ht_checkpoint *checkpoin
 typedef struct ht_parameter {
     const char *name;
     unsigned rank;
-    size_t shape[HT_MAX_RANK]; /* logical */
+    size_t shape[HT_MAX_RANK]; /* logical; [batch, cols, rows] while the weight is transposed: compare weight.rows,
+                                  .cols */
     int quantized;
     ht_weight weight; /* rank 2: batch 1; rank 3: batch = shape[0]; rank 0, 1: a single row */
     int has_input;    /* the scheme quantizes this linear's input */
@@ -97,8 +99,9 @@ typedef struct ht_writer_options {
 } ht_writer_options;
 
 /* Begin a checkpoint in `directory`. All tensors are known beforehand, so the layout of every shard is fixed:
- * shards model-XXXXX-of-YYYYY.safetensors (model.safetensors when one) are laid out in the given order, written in
- * directory/.halftone/ and moved into place by commit. With resume, tensors already complete are kept.
+ * shards model-XXXXX-of-YYYYY.safetensors (model.safetensors when one) take the tensors in the given order (inside a
+ * shard the widest dtype comes first, so that each is aligned), are written in directory/.halftone/ and moved into
+ * place by commit. With resume, tensors already complete are kept.
  * Fails with OUTPUT (exists, unwritable), SPACE, POLICY (fingerprint differs, or resume required and nothing there). */
 HT_API ht_status ht_checkpoint_writer_create(ht_context *ctx, const char *directory, const ht_output_tensor *tensors,
                                              size_t count, const ht_writer_options *options,
@@ -106,7 +109,8 @@ HT_API ht_status ht_checkpoint_writer_create(ht_context *ctx, const char *direct
 /* Bytes [offset, offset + bytes) of tensor index. Thread-safe for disjoint ranges. */
 HT_API ht_status ht_checkpoint_writer_write(ht_checkpoint_writer *writer, size_t index, uint64_t offset,
                                             const void *data, size_t bytes);
-/* Tensor is complete: recorded in the journal (durable before the call returns). */
+/* Tensor is complete: recorded in the journal. From then on the death of the process cannot undo it; the death of the
+ * machine can, unless a sync mark was reached since (one for each 4 GiB, and the commit). */
 HT_API ht_status ht_checkpoint_writer_done(ht_checkpoint_writer *writer, size_t index);
 HT_API int ht_checkpoint_writer_is_done(const ht_checkpoint_writer *writer, size_t index);
 /* A small file beside the shards (config.json, tokenizer.json). */
