@@ -7,13 +7,15 @@
  *     q8_0   d | 32 int8                                                 y = d q
  *     q8_1   d s | 32 int8, s = d * sum of codes                         y = d q
  *
- * The encoders divide by the f32 scale before it is rounded to f16, as every writer of these types does. Blocks whose
+ * The encoders divide by the f32 scale before it is rounded to f16, as every writer of these types does; with the scale
+ * rule MSE the 4- and 5-bit types search the scale with the least squared error instead (gguf_fit.h). Blocks whose
  * scale rounds to zero decode to zero (to m); scales above 65504 saturate; NaN or Inf in a block makes it NaN.
  * Source: the formats specification, section 8.5.
  * SPDX-License-Identifier: BSD-3-Clause */
 #include "format/gguf.h"
 
 #include "format/gguf_block.h"
+#include "format/gguf_fit.h"
 
 _Static_assert(sizeof(ht_block_q4_0) == 18 && sizeof(ht_block_q4_1) == 20, "q4 blocks");
 _Static_assert(sizeof(ht_block_q5_0) == 22 && sizeof(ht_block_q5_1) == 24, "q5 blocks");
@@ -99,15 +101,50 @@ static void put_fifth_bits(uint8_t *qh, const int *q) {
         qh[i / 8] |= (uint8_t)((q[i] >> 4) << (i % 8));
 }
 
-/* Codes of a symmetric block: half = 8 or 16 levels on the negative side. Returns the f32 scale. */
-static void encode_symmetric(const float *x, int half, uint8_t *d_out, int *q) {
+/* HT_SCALE_MSE: the scale and minimum with the least squared error, and the nearest codes for them as stored. */
+static void search_symmetric(const float *x, int half, uint8_t *d_out, int *q) {
+    float unit[32], weight[32];
+    int exponent = ht_fit_normalize(x, 32, unit);
+    for (int i = 0; i < 32; i++)
+        weight[i] = 1;
+    float d = ht_put_half(d_out, ldexpf(ht_fit_symmetric(unit, weight, 32, half), exponent));
+    for (int i = 0; i < 32; i++)
+        q[i] = half + (d != 0 ? ht_fit_round(x[i] / d, -half, half - 1) : 0);
+}
+
+static void search_affine(const float *x, int top, uint8_t *d_out, uint8_t *m_out, int *q) {
+    float unit[32], weight[32], minus, min, max;
+    int exponent = ht_fit_normalize(x, 32, unit);
+    range(unit, &min, &max);
+    for (int i = 0; i < 32; i++) {
+        unit[i] -= max; /* the search wants a minimum below zero */
+        weight[i] = 1;
+    }
+    float scale = ht_fit_affine(unit, weight, 32, top, &minus);
+    float d = ht_put_half(d_out, ldexpf(scale, exponent));
+    float m = ht_put_half(m_out, ldexpf(max - minus, exponent));
+    for (int i = 0; i < 32; i++)
+        q[i] = d > 0 ? ht_fit_round((x[i] - m) / d, 0, top) : 0;
+}
+
+/* Codes of a symmetric block: half = 8 or 16 levels on the negative side. */
+static void encode_symmetric(const ht_row_options *options, const float *x, int half, uint8_t *d_out, int *q) {
+    if (options->scale_rule == HT_SCALE_MSE) {
+        search_symmetric(x, half, d_out, q);
+        return;
+    }
     float d = bounded(signed_max(x) / (float)-half);
     float inverse = ht_inverse(d, ht_put_half(d_out, d));
     for (int i = 0; i < 32; i++)
         q[i] = ht_clip_level(x[i] * inverse + ((float)half + 0.5f), 0, 2 * half - 1);
 }
 
-static void encode_affine(const float *x, int top, uint8_t *d_out, uint8_t *m_out, int *q) {
+static void encode_affine(const ht_row_options *options, const float *x, int top, uint8_t *d_out, uint8_t *m_out,
+                          int *q) {
+    if (options->scale_rule == HT_SCALE_MSE) {
+        search_affine(x, top, d_out, m_out, q);
+        return;
+    }
     float min, max;
     range(x, &min, &max);
     float d = bounded((max - min) / (float)top);
@@ -121,20 +158,18 @@ static void encode_affine(const float *x, int top, uint8_t *d_out, uint8_t *m_ou
 void ht_q4_0_encode(const ht_row_options *options, const float *x, uint8_t *block) {
     ht_block_q4_0 *b = (ht_block_q4_0 *)block;
     int q[32];
-    (void)options;
     if (ht_block_not_finite(x, 32, block, sizeof *b, b->d))
         return;
-    encode_symmetric(x, 8, b->d, q);
+    encode_symmetric(options, x, 8, b->d, q);
     put_split_nibbles(b->qs, q);
 }
 
 void ht_q5_0_encode(const ht_row_options *options, const float *x, uint8_t *block) {
     ht_block_q5_0 *b = (ht_block_q5_0 *)block;
     int q[32];
-    (void)options;
     if (ht_block_not_finite(x, 32, block, sizeof *b, b->d))
         return;
-    encode_symmetric(x, 16, b->d, q);
+    encode_symmetric(options, x, 16, b->d, q);
     put_split_nibbles(b->qs, q);
     put_fifth_bits(b->qh, q);
 }
@@ -142,20 +177,18 @@ void ht_q5_0_encode(const ht_row_options *options, const float *x, uint8_t *bloc
 void ht_q4_1_encode(const ht_row_options *options, const float *x, uint8_t *block) {
     ht_block_q4_1 *b = (ht_block_q4_1 *)block;
     int q[32];
-    (void)options;
     if (ht_block_not_finite(x, 32, block, sizeof *b, b->d))
         return;
-    encode_affine(x, 15, b->d, b->m, q);
+    encode_affine(options, x, 15, b->d, b->m, q);
     put_split_nibbles(b->qs, q);
 }
 
 void ht_q5_1_encode(const ht_row_options *options, const float *x, uint8_t *block) {
     ht_block_q5_1 *b = (ht_block_q5_1 *)block;
     int q[32];
-    (void)options;
     if (ht_block_not_finite(x, 32, block, sizeof *b, b->d))
         return;
-    encode_affine(x, 31, b->d, b->m, q);
+    encode_affine(options, x, 31, b->d, b->m, q);
     put_split_nibbles(b->qs, q);
     put_fifth_bits(b->qh, q);
 }

@@ -111,7 +111,7 @@ static void test_encoders_beat_plain_rounding(void) {
     }
 }
 
-static void test_float_blocks_search(void) {
+static void test_searches_lower_the_error(void) {
     static float x[COUNT];
     ht_row_options floor_rule = ht_row_options_default(), search = floor_rule;
     floor_rule.scale_rule = HT_SCALE_FLOOR;
@@ -124,6 +124,13 @@ static void test_float_blocks_search(void) {
         CHECK(chosen <= round_trip_error(mx, x, &floor_rule));
         CHECK_NEAR(chosen, round_trip_error(mx, x, &search), 0);
         CHECK(round_trip_error(nv, x, &search) <= round_trip_error(nv, x, NULL));
+        static const char *const others[] = {"q4_0", "q4_1", "q5_0", "q5_1"};
+        for (size_t k = 0; k < sizeof others / sizeof *others; k++) {
+            double with = round_trip_error(by_name(others[k]), x, &search);
+            double without = round_trip_error(by_name(others[k]), x, NULL);
+            if (!CHECK(with < 0.97 * without))
+                printf("  %s on %s: %g, formula %g\n", others[k], shape_names[s], with, without);
+        }
     }
 }
 
@@ -194,8 +201,9 @@ static void fill(float *x, float v) {
         x[i] = v;
 }
 
-static void test_zero_blocks(void) {
+static void check_zero_blocks(ht_scale_rule rule) {
     ht_row_options options = ht_row_options_default();
+    options.scale_rule = rule;
     for (size_t t = 0; ht_gguf_type_at(t); t++) {
         const ht_gguf_type *type = ht_gguf_type_at(t);
         float x[HT_GGUF_MAX_VALUES] = {0}, y[HT_GGUF_MAX_VALUES];
@@ -212,10 +220,16 @@ static void test_zero_blocks(void) {
     }
 }
 
+static void test_zero_blocks(void) {
+    check_zero_blocks(HT_SCALE_DEFAULT);
+    check_zero_blocks(HT_SCALE_MSE);
+}
+
 /* NaN or Inf anywhere: the block (NVFP4: the 16 values) decodes to NaN. */
-static void test_not_finite_blocks(void) {
+static void check_not_finite_blocks(ht_scale_rule rule) {
     const float bad[] = {NAN, -NAN, INFINITY, -INFINITY};
     ht_row_options options = ht_row_options_default();
+    options.scale_rule = rule;
     for (size_t t = 0; ht_gguf_type_at(t); t++) {
         const ht_gguf_type *type = ht_gguf_type_at(t);
         for (int trial = 0; type->encode && trial < 16; trial++) {
@@ -235,9 +249,15 @@ static void test_not_finite_blocks(void) {
     }
 }
 
+static void test_not_finite_blocks(void) {
+    check_not_finite_blocks(HT_SCALE_DEFAULT);
+    check_not_finite_blocks(HT_SCALE_MSE);
+}
+
 /* Huge values saturate, tiny ones become zero or stay close; nothing becomes NaN or Inf or changes its sign. */
-static void test_extreme_blocks(void) {
+static void check_extreme_blocks(ht_scale_rule rule) {
     ht_row_options options = ht_row_options_default();
+    options.scale_rule = rule;
     const float scales[] = {0x1.fffffep127f, 0x1p127f,  0x1p100f,  0x1p20f,  0x1p-20f,
                             0x1p-30f,        0x1p-100f, 0x1p-126f, 0x1p-140f};
     for (size_t t = 0; ht_gguf_type_at(t); t++) {
@@ -259,6 +279,11 @@ static void test_extreme_blocks(void) {
                 CHECK(strcmp(type->name, "gguf_nvfp4") == 0 ? y[3] == 2688 : y[3] > 0.5f * x[3] || y[3] >= 65504 - 64);
         }
     }
+}
+
+static void test_extreme_blocks(void) {
+    check_extreme_blocks(HT_SCALE_DEFAULT);
+    check_extreme_blocks(HT_SCALE_MSE);
 }
 
 /* At the end of f32 no rule may round a value to Inf. */
@@ -353,7 +378,7 @@ static void test_slices_and_input_types(void) {
 
 int main(void) {
     RUN(test_encoders_beat_plain_rounding);
-    RUN(test_float_blocks_search);
+    RUN(test_searches_lower_the_error);
     RUN(test_error_bounds);
     RUN(test_zero_blocks);
     RUN(test_not_finite_blocks);
