@@ -15,6 +15,7 @@ Texts are given to the library as str. Bytes that are not UTF-8 are replaced by 
 maximal subparts, as the library's own loaders do.
 """
 import argparse
+import base64
 import copy
 import ctypes
 import hashlib
@@ -25,6 +26,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import zlib
 
 import tokenizers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -161,6 +163,18 @@ PATTERNS = [
 ]
 
 
+# Made by SentencePiece 0.2 from the rules A>a, AU+030A>xy, fi>U+FB01, U+2460>(1), U+1F600>:), U+E9>e, U+200B>nothing and
+# U+1112 U+1161 U+11AB > U+D55C; compressed here.
+CHARSMAP = base64.b64encode(zlib.decompress(base64.b64decode(
+    "eNoV03VMVlEcxvHnvcDmHM4/9C/FmLX3NYeKgYliJ4qKjYGK3YJ5mYAKWAiKCiLOQkCd3d017I4XsUXsru+522fPrXPu+Z1zrjzF4VBAMamIZM"
+    "eVkbzJcK5LkJlNpKJkdKClRNtDbm9LGQkeirEtuUMtZUVKsbmWivNOvJfpS/ZaL9Oj7BRPS3ZDKT3EErfs0jwsBT4hH5RDWdMg31J5siIqoDIq"
+    "YZjToSqkC05UQ1XUQHXUQk34YmlJS3XI2vBDXdRHPTAENUAj+IOS1BjN0BQBaI6WaIFWCEQbtEY7tEUHtEcndEQXdEYQuqI7uqEHgtELPdEbIe"
+    "iLPuiPfhiIARiEUAzBYIRhKIabOUA4RmAURmIMRmMcxmICxmMSJmIKJmMapoIlUgRmYDpmYSbmYDaizBpgLk7ukmLIaMxDLBZgPuIRh4VIwGIs"
+    "MnOPJViGRCQjCSuwHCuRgtVYhTSkIh1rkAH3dimPDbiO8w1Yj03YiExsRha2IAfZ2IateP9Aorl2Ygd2gzK0F3uwH/twEAdwGIdwFEdwHMdM7T"
+    "iB0ziFsziD8ziHi7iAy7hk+Dh0hbyKXFzHNdzEDdzGLdzFHdzHPTwEQ9ZjPDK14wmeIg/PkI8XeI5XeIk3eI0CvEUh3uGDmQN8wkd8wWd8w1f8"
+    "wHf8wk/8wW/8w1/zxzp9XfJ3sQ/DFBGpguRUFWZH6T/JVZ19"))).decode()
+
+
 def split(pattern, behavior="Isolated", invert=False, kind="Regex"):
     return {"type": "Split", "pattern": {kind: pattern}, "behavior": behavior, "invert": invert}
 
@@ -280,6 +294,9 @@ def encode_cases():
     case("norm-replace-regex", "plain", normalizer={"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": "▁"})
     case("norm-replace-group", "plain", normalizer={"type": "Replace", "pattern": {"Regex": "(l)(o)"}, "content": "$2$1"})
     case("norm-replace-empty", "plain", normalizer={"type": "Replace", "pattern": {"Regex": "x*"}, "content": "-"})
+    case("norm-precompiled", "plain", normalizer={"type": "Precompiled", "precompiled_charsmap": CHARSMAP})
+    case("norm-precompiled-first", "meta-bytes", normalizer={"type": "Precompiled", "precompiled_charsmap": CHARSMAP},
+         pre_tokenizer=meta("first"))
     for flags in (0, 1, 2, 4, 8, 15, 7, 11):
         case("norm-bert-%d" % flags, "plain", normalizer={
             "type": "BertNormalizer", "clean_text": bool(flags & 1), "handle_chinese_chars": bool(flags & 2),
