@@ -118,8 +118,11 @@ static ht_status compare_all(ht_comparison *comparison, const ht_checkpoint *x, 
                                                           : ""};
         if (!row->name)
             return HT_ERR_MEMORY;
-        if (order == 0)
+        if (order == 0) {
             HT_TRY(compare_both(comparison->ctx, x, a, y, b, row));
+            ht_parameter_done_with(x, a);
+            ht_parameter_done_with(y, b);
+        }
         i += order <= 0;
         j += order >= 0;
     }

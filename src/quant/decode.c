@@ -3,7 +3,9 @@
  * SPDX-License-Identifier: BSD-3-Clause */
 #include "quant/decode.h"
 
+#include "base/file_map.h"
 #include "base/status.h"
+#include "io/checkpoint_file.h"
 
 enum { PIECE = 64 * 1024 };
 
@@ -62,6 +64,35 @@ ht_status ht_decode_rows(const ht_parameter *parameter, size_t entry, size_t row
         return decode_transposed(weight, data, row, rows, out);
     size_t size = ht_dtype_bits(weight->format.element) / 8;
     return ht_convert(data + row * weight->cols * size, weight->format.element, out, HT_F32, rows * weight->cols);
+}
+
+typedef void advise_fn(const ht_file_map *map, size_t offset, size_t bytes);
+
+static void advise(const ht_checkpoint *checkpoint, const ht_stored_tensor *stored, uint64_t begin, uint64_t bytes,
+                   advise_fn *advice) {
+    const uint8_t *data = (const uint8_t *)stored->data + begin;
+    for (size_t i = 0; i < checkpoint->map_count; i++) {
+        const ht_file_map *map = &checkpoint->maps[i];
+        if (map->data && data >= map->data && data < map->data + map->bytes)
+            advice(map, (size_t)(data - map->data), (size_t)bytes);
+    }
+}
+
+void ht_pages_done_with(const ht_checkpoint *checkpoint, const ht_stored_tensor *stored, uint64_t begin,
+                        uint64_t bytes) {
+    advise(checkpoint, stored, begin, bytes, ht_file_map_done_with);
+}
+
+void ht_pages_will_need(const ht_checkpoint *checkpoint, const ht_stored_tensor *stored, uint64_t begin,
+                        uint64_t bytes) {
+    advise(checkpoint, stored, begin, bytes, ht_file_map_will_need);
+}
+
+void ht_parameter_done_with(const ht_checkpoint *checkpoint, const ht_parameter *parameter) {
+    for (size_t i = 0; i < parameter->stored_count; i++) {
+        const ht_stored_tensor *stored = ht_checkpoint_tensor(checkpoint, parameter->stored[i]);
+        ht_pages_done_with(checkpoint, stored, 0, stored->bytes);
+    }
 }
 
 static size_t least_common_multiple(size_t a, size_t b) {

@@ -3,6 +3,7 @@
 #define HT_QUANT_DECODE_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 #include <halftone/checkpoint.h>
 
@@ -18,6 +19,15 @@ size_t ht_format_decode_step(const ht_format *format);
 /* Rows [row, row + rows) of batch entry `entry`, [rows, cols] f32. row is a multiple of ht_format_decode_step. Fails
  * with UNSUPPORTED when not decodable. */
 ht_status ht_decode_rows(const ht_parameter *parameter, size_t entry, size_t row, size_t rows, float *out);
+
+/* Let the mapped pages of these bytes of a stored tensor go: they have been looked at. */
+void ht_pages_done_with(const ht_checkpoint *checkpoint, const ht_stored_tensor *stored, uint64_t begin,
+                        uint64_t bytes);
+/* The same for everything that makes up a parameter. */
+void ht_parameter_done_with(const ht_checkpoint *checkpoint, const ht_parameter *parameter);
+/* Ask for them: they will be looked at soon. */
+void ht_pages_will_need(const ht_checkpoint *checkpoint, const ht_stored_tensor *stored, uint64_t begin,
+                        uint64_t bytes);
 
 /* Rows of a piece of about 64 Ki values, a multiple of both steps; the same for any thread count. */
 size_t ht_decode_piece(const ht_parameter *a, const ht_parameter *b);

@@ -14,10 +14,9 @@
 #include <math.h> /* sqrt, NAN */
 
 #include "base/context.h"
-#include "base/file_map.h"
 #include "base/pool.h"
 #include "base/status.h"
-#include "io/checkpoint_file.h"
+#include "quant/decode.h"
 
 enum {
     CHUNK = 512 * 1024,
@@ -145,17 +144,7 @@ static void release_buffers(ht_run *run) {
 
 /* --- Mapped pages ----------------------------------------------------------------------------------------- */
 
-typedef void advise_fn(const ht_file_map *map, size_t offset, size_t bytes);
-
-static void advise(const ht_run *run, const ht_stored_tensor *stored, uint64_t begin, uint64_t bytes,
-                   advise_fn *advice) {
-    const uint8_t *data = (const uint8_t *)stored->data + begin;
-    for (size_t i = 0; i < run->checkpoint->map_count; i++) {
-        const ht_file_map *map = &run->checkpoint->maps[i];
-        if (map->data && data >= map->data && data < map->data + map->bytes)
-            advice(map, (size_t)(data - map->data), (size_t)bytes);
-    }
-}
+typedef void advise_fn(const ht_checkpoint *checkpoint, const ht_stored_tensor *stored, uint64_t begin, uint64_t bytes);
 
 /* Advice for the round's input: one stretch of each job. Transposed matrices are read all over. */
 static void advise_round(const ht_run *run, advise_fn *advice) {
@@ -168,8 +157,8 @@ static void advise_round(const ht_run *run, advise_fn *advice) {
         const ht_parameter *parameter = job->parameter;
         if (!job->layout) {
             for (size_t at = i; at < end; at++)
-                advise(run, ht_checkpoint_tensor(run->checkpoint, parameter->stored[run->item[at].entry]),
-                       run->item[at].begin, run->item[at].count, advice);
+                advice(run->checkpoint, ht_checkpoint_tensor(run->checkpoint, parameter->stored[run->item[at].entry]),
+                       run->item[at].begin, run->item[at].count);
             continue;
         }
         size_t row = parameter->weight.cols * (ht_dtype_bits(parameter->weight.format.element) / 8);
@@ -179,7 +168,7 @@ static void advise_round(const ht_run *run, advise_fn *advice) {
             begin += first->begin * row;
             stop = last->entry * stride + (last->begin + last->count) * row;
         }
-        advise(run, ht_checkpoint_tensor(run->checkpoint, parameter->stored[0]), begin, stop - begin, advice);
+        advice(run->checkpoint, ht_checkpoint_tensor(run->checkpoint, parameter->stored[0]), begin, stop - begin);
     }
 }
 
@@ -201,11 +190,11 @@ static void widen(ht_range *range, const ht_range *by) {
 
 static ht_status range_round(ht_run *run, ht_range *ranges) {
     HT_TRY(ht_context_check_cancelled(run->ctx));
-    advise_round(run, ht_file_map_will_need);
+    advise_round(run, ht_pages_will_need);
     HT_TRY(ht_parallel_for(run->ctx, run->items, range_work, run));
     for (size_t i = 0; i < run->items; i++)
         widen(&ranges[run->item[i].entry], &run->found[i]);
-    advise_round(run, ht_file_map_done_with);
+    advise_round(run, ht_pages_done_with);
     run->items = 0;
     run->round_bytes = 0;
     return HT_OK;
@@ -297,9 +286,9 @@ static ht_status flush(ht_run *run) {
     HT_TRY(ht_context_check_cancelled(run->ctx));
     if (!run->items)
         return HT_OK;
-    advise_round(run, ht_file_map_will_need);
+    advise_round(run, ht_pages_will_need);
     HT_TRY(ht_parallel_for(run->ctx, run->items, work, run));
-    advise_round(run, ht_file_map_done_with);
+    advise_round(run, ht_pages_done_with);
     for (size_t i = 0; i < run->items; i++) {
         size_t job = run->item[i].job;
         if (--run->tally[job].remaining == 0)

@@ -11,6 +11,7 @@
 #include <xxhash.h>
 
 #include "base/status.h"
+#include "quant/decode.h"
 #include "quant/driver.h"
 
 enum { SAMPLE = 64 };
@@ -37,8 +38,11 @@ static ht_status hash_input(const ht_checkpoint *checkpoint, uint64_t *out) {
     if (!state)
         return ht_fail(HT_ERR_MEMORY, "fingerprint: the system has no memory left");
     XXH64_reset(state, 0);
-    for (size_t i = 0; i < ht_checkpoint_tensor_count(checkpoint); i++)
-        hash_tensor(state, ht_checkpoint_tensor(checkpoint, i));
+    for (size_t i = 0; i < ht_checkpoint_tensor_count(checkpoint); i++) {
+        const ht_stored_tensor *tensor = ht_checkpoint_tensor(checkpoint, i);
+        hash_tensor(state, tensor);
+        ht_pages_done_with(checkpoint, tensor, 0, tensor->bytes); /* the kernel maps the neighbours, too */
+    }
     *out = XXH64_digest(state);
     XXH64_freeState(state);
     return HT_OK;

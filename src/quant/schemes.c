@@ -1,11 +1,12 @@
 /* Schemes: what a user may ask for one linear layer, by name.
  *
- * Fixed names are rows of the table; integer schemes are a pattern, int<bits>[-g<group>|-row][-asym][-a8|-w]:
+ * Fixed names are rows of the table; integer schemes are a pattern, int<bits>[-g<group>|-row][-asym|-float0][-a8|-w]:
  *
  *     int4          128 values share a scale, as the W4A16 preset of compressed-tensors and torchao's int4 do
  *     int2 .. int7  likewise
  *     int8          one scale a row and int8 activations per token (W8A8); int8-w, int8-row: weights only (W8A16)
  *     int8-g32      a group is always weight only, unless -a8 follows
+ *     -asym         integer zero points; -float0: a float added to the product, as tinygemm kernels have it
  *
  * A parsed scheme carries the canonical name, so that "W4A16", "INT4-G128" and "int4" are one scheme. Names of the
  * compressed-tensors presets are aliases where they mean the same; FP8 means fp8 (a scale a row), not their static
@@ -62,6 +63,7 @@ static const scheme_row schemes[] = {
      .input_block_rows = 1},
     {.item = {"fp8-w", "e4m3 weights, a scale per row", "fp8a16"}, .weight = "fp8-row"},
     {.item = {"nf4", "NF4 (16 normal quantiles, block 64, double quantized scales) weights", ""}, .weight = "nf4"},
+    {.item = {"nf4-flat", "NF4 weights with f32 scales", ""}, .weight = "nf4_flat"},
     {.item = {"q4_0", "GGUF Q4_0 blocks", ""}, .weight = "q4_0"},
     {.item = {"q4_k", "GGUF Q4_K blocks", ""}, .weight = "q4_k"},
     {.item = {"q5_k", "GGUF Q5_K blocks", ""}, .weight = "q5_k"},
@@ -82,7 +84,7 @@ static const struct {
     {{"int4-asym", "int4 weights with zero points, 128 values share a scale", "w4a16-asym"}, "int4-g128-asym"},
     {{"int4-a8", "int4 weights, 128 values share a scale, and dynamic int8 activations per token", "w4a8"},
      "int4-g128-a8"},
-    {{"int<1..8>[-g<16..256>|-row][-asym][-a8]",
+    {{"int<1..8>[-g<16..256>|-row][-asym|-float0][-a8]",
       "integer weights: bits, values that share a scale, zero points, int8 "
       "activations",
       ""},
@@ -129,7 +131,8 @@ static ht_status from_row(const scheme_row *row, ht_scheme *out) {
 /* What the pattern says; group 0 = the whole row. */
 typedef struct integer {
     unsigned long bits, group;
-    int asymmetric, input;
+    int input;
+    const char *zero; /* "", "-asym" or "-float0" */
 } integer;
 
 /* Take `word` off *at when it stands there as a whole part. */
@@ -175,7 +178,7 @@ static int parse_integer(const char *name, integer *out) {
     } else if (take(&at, "row")) {
         out->group = 0;
     }
-    out->asymmetric = take(&at, "asym");
+    out->zero = take(&at, "asym") ? "-asym" : take(&at, "float0") ? "-float0" : "";
     if (take(&at, "a8"))
         out->input = 1;
     else
@@ -189,20 +192,19 @@ static void name_integer(const integer *scheme, char *name, size_t size) {
     char group[SHORT] = "";
     if (scheme->group != usual)
         snprintf(group, sizeof group, scheme->group ? "-g%lu" : "-row", scheme->group);
-    int plain8 = scheme->bits == 8 && !*group && !scheme->asymmetric;
+    int plain8 = scheme->bits == 8 && !*group && !*scheme->zero;
     const char *input = plain8 ? (scheme->input ? "" : "-w") : scheme->input ? "-a8" : "";
-    snprintf(name, size, "int%lu%s%s%s", scheme->bits, group, scheme->asymmetric ? "-asym" : "", input);
+    snprintf(name, size, "int%lu%s%s%s", scheme->bits, group, scheme->zero, input);
 }
 
 static ht_status from_integer(const integer *scheme, ht_scheme *out) {
     *out = (ht_scheme){.has_input = scheme->input};
     name_integer(scheme, out->name, sizeof out->name);
-    char format[SHORT];
+    char format[2 * SHORT];
     if (scheme->group)
-        snprintf(format, sizeof format, "int%lu_g%lu%s", scheme->bits, scheme->group,
-                 scheme->asymmetric ? "_asym" : "");
+        snprintf(format, sizeof format, "int%lu_g%lu%s", scheme->bits, scheme->group, scheme->zero);
     else
-        snprintf(format, sizeof format, "int%lu_row%s", scheme->bits, scheme->asymmetric ? "_asym" : "");
+        snprintf(format, sizeof format, "int%lu_row%s", scheme->bits, scheme->zero);
     HT_TRY(ht_format_parse(format, &out->weight));
     return scheme->input ? ht_format_parse("int8_token", &out->input) : HT_OK;
 }
@@ -225,6 +227,6 @@ ht_status ht_scheme_parse(const char *name, ht_scheme *out) {
     ht_nearest_offer(&nearest, "int4-g32");
     return ht_fail(HT_ERR_ARGUMENT,
                    "scheme \"%.64s\" is unknown; the nearest is %s (`halftone list schemes` shows all; integer schemes "
-                   "are int<1..8>[-g<16..256>|-row][-asym][-a8])",
+                   "are int<1..8>[-g<16..256>|-row][-asym|-float0][-a8])",
                    name, nearest.found);
 }

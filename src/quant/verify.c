@@ -204,6 +204,8 @@ static ht_status check_kept(ht_verify_run *v) {
         if (mine->dtype != theirs->dtype || mine->bytes != theirs->bytes ||
             (mine->bytes && memcmp(mine->data, theirs->data, mine->bytes) != 0))
             ht_find(&finding, "%s is not quantized, but differs from the original", mine->name);
+        ht_pages_done_with(v->checkpoint, mine, 0, mine->bytes);
+        ht_pages_done_with(v->against, theirs, 0, theirs->bytes);
     }
     return ht_verify_add(v, "kept", &finding, "unquantized tensors equal the original, byte for byte");
 }

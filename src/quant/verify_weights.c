@@ -279,6 +279,9 @@ static ht_status check_parameter(ht_verify_run *v, findings *f, const ht_paramet
         status = ht_parallel_for(v->ctx, parameter->weight.batch * w.pieces, look, &w);
     if (status == HT_OK)
         report(f, &w);
+    ht_parameter_done_with(v->checkpoint, parameter);
+    if (w.original)
+        ht_parameter_done_with(v->against, w.original);
     ht_release(v->ctx, w.planes);
     ht_release(v->ctx, w.numbers);
     ht_release(v->ctx, w.result);

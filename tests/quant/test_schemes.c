@@ -39,6 +39,8 @@ static const struct {
     {"int4-row", "int4-row", "int4_row", ""},
     {"int4-g32-asym", "int4-g32-asym", "int4_g32_asym", ""},
     {"W4A8", "int4-a8", "int4_g128", "int8_token"},
+    {"int4-g32-float0", "int4-g32-float0", "int4_g32_float0", ""},
+    {"nf4-flat", "nf4-flat", "nf4_flat", ""},
     {"int3-g64-asym-a8", "int3-g64-asym-a8", "int3_g64_asym", "int8_token"},
     {"int1-g256", "int1-g256", "int1_g256", ""},
     {"nf4", "nf4", "nf4", ""},
@@ -70,7 +72,7 @@ static void test_names(void) {
 /* A canonical name means itself: parsing it again changes nothing. */
 static void test_canonical(void) {
     static const char *const groups[] = {"", "-row", "-g16", "-g32", "-g128", "-g256"};
-    static const char *const tails[] = {"", "-w", "-asym", "-a8", "-asym-a8"};
+    static const char *const tails[] = {"", "-w", "-asym", "-a8", "-asym-a8", "-float0"};
     for (int bits = 1; bits <= 8; bits++)
         for (size_t g = 0; g < sizeof groups / sizeof *groups; g++)
             for (size_t t = 0; t < sizeof tails / sizeof *tails; t++) {
