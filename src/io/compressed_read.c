@@ -71,6 +71,7 @@ static int name_format(const json_t *args, ht_dtype scales, char *name, size_t s
     if (!*extent)
         return 0;
     int exponents = scales == HT_U8 || scales == HT_E8M0;
+    *name = '\0';
     if (integer)
         snprintf(name, size, "int%d_%s%s", bits, extent, symmetric ? "" : "_asym");
     else if (bits == 4)
@@ -79,8 +80,8 @@ static int name_format(const json_t *args, ht_dtype scales, char *name, size_t s
         snprintf(name, size, "%s", group == 32 ? "mxfp6_e2m3" : "");
     else if (bits == 8 && group == 32 && exponents)
         snprintf(name, size, "mxfp8");
-    else
-        snprintf(name, size, bits == 8 ? "fp8_%s" : "", extent);
+    else if (bits == 8)
+        snprintf(name, size, "fp8_%s", extent);
     return *name != 0;
 }
 

@@ -123,6 +123,8 @@ static ht_status read_fp8(ht_fold *fold, size_t scales, const char *name, size_t
                        ht_dtype_name(scale->dtype));
     parameter->has_input = 1;
     HT_TRY(ht_format_parse(tiled ? "fp8_g128" : "fp8_tensor", &parameter->input));
+    if (tiled)
+        parameter->input.block_cols = format->block_cols;
     HT_TRY(complete(fold, parameter, codes, scales));
     return take_input_scale(fold, parameter, name, length);
 }

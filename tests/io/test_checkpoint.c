@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 
 #include "io/checkpoint_file.h"
 #include "support/check.h"
@@ -243,6 +244,35 @@ static void unaligned(void) {
     free(bytes);
 }
 
+/* An index of 100,000 tensors; CPU time, generous because sanitizers and shared machines are slow. */
+static void many_tensors(void) {
+    enum { COUNT = 100000, EACH = 160 };
+    char *bytes = malloc((size_t)COUNT * EACH);
+    size_t at = 8;
+    bytes[at++] = '{';
+    for (size_t i = 0; i < COUNT; i++)
+        at += (size_t)sprintf(bytes + at,
+                              "%s\"model.layers.%zu.mlp.experts.%zu.up_proj.weight\":{\"dtype\":\"U8\",\"shape\":[1],"
+                              "\"data_offsets\":[%zu,%zu]}",
+                              i ? "," : "", i / 128, i % 128, i, i + 1);
+    bytes[at++] = '}';
+    for (size_t i = 0; i < 8; i++)
+        bytes[i] = (char)(unsigned char)((at - 8) >> (8 * i));
+    memset(bytes + at, 1, COUNT);
+    ht_checkpoint *checkpoint;
+    clock_t before = clock();
+    if (CHECK_OK(ht_checkpoint_open_memory(ctx, bytes, at + COUNT, NULL, &checkpoint))) {
+        double seconds = (double)(clock() - before) / CLOCKS_PER_SEC;
+        printf("  %d tensors opened in %.3f s of CPU time\n", (int)COUNT, seconds);
+        CHECK(seconds < 5);
+        CHECK_INT(ht_checkpoint_parameter_count(checkpoint), COUNT);
+        CHECK(ht_checkpoint_find(checkpoint, "model.layers.781.mlp.experts.31.up_proj.weight") != NULL);
+        CHECK(ht_checkpoint_find(checkpoint, "model.layers.781.mlp.experts.32.up_proj.weight") == NULL);
+        ht_checkpoint_close(checkpoint);
+    }
+    free(bytes);
+}
+
 static void nothing_left(void) {
     CHECK_INT(ht_context_memory_used(ctx), used_before);
 }
@@ -260,6 +290,7 @@ int main(void) {
     RUN(single_file);
     RUN(twice_in_one_file);
     RUN(unaligned);
+    RUN(many_tensors);
     RUN(nothing_left);
     ht_context_destroy(ctx);
     return check_finish();

@@ -426,6 +426,25 @@ static void read_forms(void) {
     CHECK_INT(p->stored_count, 4);
     ht_checkpoint_close(checkpoint);
 
+    static const char fp8[] = "{\"a.input_scale\":{\"dtype\":\"F32\",\"shape\":[],\"data_offsets\":[0,4]},"
+                              "\"a.weight\":{\"dtype\":\"F8_E4M3\",\"shape\":[2,16],\"data_offsets\":[8,40]},"
+                              "\"a.weight_scale\":{\"dtype\":\"F32\",\"shape\":[],\"data_offsets\":[4,8]}}";
+    REQUIRE_OK(open_with(fp8, 40, "{\"quantization_config\":{\"quant_method\":\"fp8\"}}", &checkpoint));
+    p = ht_checkpoint_find_parameter(checkpoint, "a.weight");
+    CHECK_INT(ht_checkpoint_parameter_count(checkpoint), 1);
+    CHECK_INT(p->weight.format.block_rows, 0);
+    CHECK_INT(p->has_input, 1);
+    CHECK_INT(p->stored_count, 3);
+    ht_checkpoint_close(checkpoint);
+    static const char tiles[] = "{\"a.weight\":{\"dtype\":\"F8_E4M3\",\"shape\":[3,65],\"data_offsets\":[8,203]},"
+                                "\"a.weight_scale_inv\":{\"dtype\":\"F32\",\"shape\":[1,2],\"data_offsets\":[0,8]}}";
+    REQUIRE_OK(open_with(
+        tiles, 203, "{\"quantization_config\":{\"quant_method\":\"fp8\",\"weight_block_size\":[64,64]}}", &checkpoint));
+    p = ht_checkpoint_find_parameter(checkpoint, "a.weight");
+    CHECK_INT(p->weight.format.block_rows, 64);
+    CHECK_INT(p->input.block_cols, 64);
+    ht_checkpoint_close(checkpoint);
+
     static const char missing[] = "{\"a.weight_packed\":{\"dtype\":\"U8\",\"shape\":[2,32],\"data_offsets\":[0,64]}}";
     CHECK_FAILS(open_with(missing, 64, good, &checkpoint), HT_ERR_CORRUPT);
     CHECK_CONTAINS(ht_error_message(), "a.weight_packed has no weight_scale beside it");
