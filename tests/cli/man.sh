@@ -2,7 +2,7 @@
 expect 0 halftone help --man >page
 sed 's/\\-/-/g; s/\\fB//g; s/\\fR//g; s/\\fI//g' page >plain
 commands=$(halftone --help | sed -n '/^commands:/,/^$/s/^  \([a-z]*\) .*/\1/p')
-check "$(printf '%s\n' "$commands" | wc -l)" -ge 9
+check "$(printf '%s\n' "$commands" | wc -l)" -ge 12
 count=0
 for command in $commands; do
     grep -q "^\.SS halftone $command " page || fail "no section on $command"

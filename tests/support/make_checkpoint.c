@@ -1,7 +1,7 @@
 /* make_checkpoint DIRECTORY [--layers N] [--hidden N] [--ffn N] [--tensors N] [--seed N]: a synthetic bf16 Hugging Face
  * checkpoint, shaped like a Llama, with values of a bell-like distribution. --tensors N writes N tiny tensors in 16
- * shards with an index instead: a large header. Same bytes for the same arguments. SPDX-License-Identifier:
- * BSD-3-Clause */
+ * shards with an index instead: a large header. Same bytes for the same arguments.
+ * SPDX-License-Identifier: BSD-3-Clause */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdint.h>
