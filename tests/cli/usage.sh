@@ -25,13 +25,13 @@ check -s absent
 expect 2 halftone doctor --threads 5000
 
 # Options may stand anywhere, also in front of the command.
-expect 0 halftone --json --threads 1 doctor >a
-expect 0 halftone doctor --threads 1 --json >b
-cmp a b
+expect 0 halftone --json --threads 1 list schemes >a
+expect 0 halftone list --threads 1 schemes --json >b
+cmp a b || fail "the place of an option matters"
 expect 0 halftone doctor --help >help
 head -n 1 help
 expect 0 halftone help doctor >help2
-cmp help help2
+cmp help help2 || fail "help COMMAND is not COMMAND --help"
 
 # A full disk behind standard output is a failure.
 if [ -w /dev/full ]; then
