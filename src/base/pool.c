@@ -169,8 +169,11 @@ ht_status ht_parallel_for(ht_context *ctx, size_t count, ht_work_fn *work, void 
     atomic_store(&pool->running, (unsigned)(pool->threads - 1));
     post(pool);
     run_share(pool, 0);
-    while (atomic_load(&pool->running))
-        relax();
+    for (int spin = 0; atomic_load(&pool->running); spin++)
+        if (spin < SPINS)
+            relax();
+        else
+            sched_yield(); /* a worker has lost its CPU to another program: give it ours */
     return finish(pool);
 }
 
