@@ -11,7 +11,11 @@
 /* Rows [row, row + count) of batch entry `index`, decoded to f32 [count, cols]. row and count are multiples of
  * ht_decode_step, or end at the last row. */
 typedef void ht_decode_fn(const ht_weight *weight, size_t index, size_t row, size_t count, float *out);
-ht_decode_fn ht_decode_bf16_ref, ht_decode_f32_ref, ht_decode_transposed_ref, ht_decode_any_ref;
+ht_decode_fn ht_decode_bf16_ref, ht_decode_f32_ref, ht_decode_transposed_ref, ht_decode_nibbles_ref,
+    ht_decode_bytes_ref, ht_decode_any_ref;
+/* Weights that nibbles and bytes take. */
+int ht_decode_is_nibbles(const ht_weight *weight);
+int ht_decode_is_bytes(const ht_weight *weight);
 
 /* Rows of a stored weight that can be decoded alone: those of a tile of scales; 1 where every row has its own scale and
  * where one scale serves the whole matrix (which can be read in slices, though not made in slices). */

@@ -57,8 +57,8 @@ static ht_status quantize_weight(ht_context *ctx, const ht_weight *weight, const
             ht_format_global(&weight->format, &options, &range);
     }
     size_t step = ht_format_row_step(&weight->format);
-    if (!step || weight->format.block_rows == 0)
-        step = weight->rows; /* one scale over all rows */
+    if (step > weight->rows)
+        step = weight->rows; /* one scale over all rows, or one block of them */
     else if (step < SLICE_ROWS)
         step = SLICE_ROWS / step * step;
     struct quantize q = {.weight = weight, .x = x, .dtype = from->dtype, .step = step};
