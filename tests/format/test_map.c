@@ -179,6 +179,49 @@ static void test_formats_on_stored_state(void) {
     golden_close(&g);
 }
 
+/* FP8 state is a format of another family: e4m3 with an f32 scale per 256, max |x| at least 1e-12. */
+static void test_stored_fp8_state(void) {
+    golden g = golden_open("formats/optim_state.safetensors");
+    const golden_tensor *x = golden_find(&g, "x"), *codes = golden_find(&g, "state.fp8.codes");
+    const golden_tensor *scale = golden_find(&g, "state.fp8.scale"), *back = golden_find(&g, "state.fp8.dequant");
+    static uint8_t got[32 * 256];
+    static float got_scale[32], y[32 * 256];
+    ht_row_options options = ht_row_options_default();
+    ht_format format;
+    REQUIRE(x && codes && scale && back && x->elements == 32 * 256);
+    REQUIRE_OK(ht_format_parse("fp8_g256", &format));
+    options.amax_lower = 1e-12f;
+    ht_planes planes = {{got, got_scale}};
+    REQUIRE_OK(ht_format_quantize(&format, &options, x->data, HT_F32, 32, 256, &planes));
+    CHECK_BYTES(got, codes->data, codes->bytes);
+    CHECK_BYTES(got_scale, scale->data, scale->bytes);
+    REQUIRE_OK(ht_format_dequantize(&format, &planes, 32, 256, y));
+    CHECK_F32(y, (const float *)back->data, back->elements);
+    golden_close(&g);
+}
+
+/* The same format on blocks without numbers: zeros keep the least scale, NaN and Inf stay visible. */
+static void test_fp8_state_special_blocks(void) {
+    ht_row_options options = ht_row_options_default();
+    ht_format format;
+    float x[512] = {0}, y[512], scale[2];
+    uint8_t codes[512];
+    ht_planes planes = {{codes, scale}};
+    REQUIRE_OK(ht_format_parse("fp8_g256", &format));
+    options.amax_lower = 1e-12f;
+    x[300] = NAN;
+    REQUIRE_OK(ht_format_quantize(&format, &options, x, HT_F32, 2, 256, &planes));
+    REQUIRE_OK(ht_format_dequantize(&format, &planes, 2, 256, y));
+    CHECK_NEAR(scale[0], 1e-12 / 448, 1e-6);
+    for (int i = 0; i < 256; i++)
+        CHECK(y[i] == 0);
+    CHECK(isnan(y[300]));
+    x[300] = -INFINITY;
+    REQUIRE_OK(ht_format_quantize(&format, &options, x, HT_F32, 2, 256, &planes));
+    REQUIRE_OK(ht_format_dequantize(&format, &planes, 2, 256, y));
+    CHECK(!isfinite(y[300]) && y[0] == 0);
+}
+
 static void test_stored_bnb_8bit(void) {
     golden g = golden_open("formats/bnb_8bit.safetensors");
     const golden_tensor *w = golden_find(&g, "w"), *map = golden_find(&g, "map"), *q = golden_find(&g, "q");
@@ -272,6 +315,8 @@ int main(void) {
     RUN(test_lookup_is_nearest);
     RUN(test_stored_state);
     RUN(test_formats_on_stored_state);
+    RUN(test_stored_fp8_state);
+    RUN(test_fp8_state_special_blocks);
     RUN(test_stored_bnb_8bit);
     RUN(test_special_blocks);
     RUN(test_bnb_8bit_special_blocks);

@@ -50,16 +50,20 @@ int check_f32(const float *got, const float *want, size_t count, double relative
 
 #define CHECK(expression) check_true(!!(expression), __FILE__, __LINE__, #expression)
 #define CHECK_INT(got, want) check_int((long long)(got), (long long)(want), __FILE__, __LINE__, #got)
-#define CHECK_NEAR(got, want, relative) check_float(got, want, relative, 0, __FILE__, __LINE__, #got)
-#define CHECK_WITHIN(got, want, absolute) check_float(got, want, 0, absolute, __FILE__, __LINE__, #got)
+#define CHECK_NEAR(got, want, relative)                                                                                \
+    check_float((double)(got), (double)(want), (double)(relative), 0, __FILE__, __LINE__, #got)
+#define CHECK_WITHIN(got, want, absolute)                                                                              \
+    check_float((double)(got), (double)(want), 0, (double)(absolute), __FILE__, __LINE__, #got)
 #define CHECK_TEXT(got, want) check_text(got, want, __FILE__, __LINE__, #got)
 #define CHECK_CONTAINS(got, part) check_contains(got, part, __FILE__, __LINE__, #got)
 #define CHECK_OK(call) check_status(call, HT_OK, __FILE__, __LINE__, #call)
 #define CHECK_FAILS(call, want) check_status(call, want, __FILE__, __LINE__, #call)
 #define CHECK_BYTES(got, want, bytes) check_bytes(got, want, bytes, __FILE__, __LINE__, #got)
 #define CHECK_F32(got, want, count) check_f32(got, want, count, 0, 0, __FILE__, __LINE__, #got)
-#define CHECK_F32_WITHIN(got, want, count, absolute) check_f32(got, want, count, 0, absolute, __FILE__, __LINE__, #got)
-#define CHECK_F32_NEAR(got, want, count, relative) check_f32(got, want, count, relative, 0, __FILE__, __LINE__, #got)
+#define CHECK_F32_WITHIN(got, want, count, absolute)                                                                   \
+    check_f32(got, want, count, 0, (double)(absolute), __FILE__, __LINE__, #got)
+#define CHECK_F32_NEAR(got, want, count, relative)                                                                     \
+    check_f32(got, want, count, (double)(relative), 0, __FILE__, __LINE__, #got)
 /* Leave the test when the next line could not run. */
 #define REQUIRE(expression)                                                                                            \
     do {                                                                                                               \
