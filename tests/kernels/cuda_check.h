@@ -66,8 +66,15 @@ void cuda_measure(const char *title, const cuda_contender *contenders, int count
 
 /* cuBLASLt from the shared library named by HALFTONE_CUBLASLT or found by the loader. NULL when there is none. */
 typedef struct cuda_vendor_gemm cuda_vendor_gemm;
-cuda_vendor_gemm *cuda_vendor_gemm_new(size_t m, size_t n, size_t k, const void *a, const void *b, void *d, int fp8,
-                                       const float *scale_a, const float *scale_b, int per_row);
+/* How the vendor's product is scaled; BLOCK: a per 1 x 128 ([k / 128, m]), b per 128 x 128 ([n / 128, k / 128]). */
+typedef enum cuda_vendor_mode {
+    CUDA_VENDOR_BF16,
+    CUDA_VENDOR_TENSOR,
+    CUDA_VENDOR_ROW,
+    CUDA_VENDOR_BLOCK
+} cuda_vendor_mode;
+cuda_vendor_gemm *cuda_vendor_gemm_new(size_t m, size_t n, size_t k, const void *a, const void *b, void *d,
+                                       cuda_vendor_mode mode, const float *scale_a, const float *scale_b);
 ht_status cuda_vendor_gemm_run(void *vendor, int repeat);
 void cuda_vendor_gemm_delete(cuda_vendor_gemm *vendor);
 
@@ -82,6 +89,8 @@ ht_status cuda_copy_run(void *job, int repeat);
 
 void cuda_check_gemm(void);
 void cuda_bench_gemm(void);
+void cuda_check_fp8(void);
+void cuda_bench_fp8(void);
 void cuda_check_cast(void);
 void cuda_bench_cast(void);
 void cuda_check_gemv(void);

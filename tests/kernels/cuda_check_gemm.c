@@ -169,7 +169,8 @@ static void bench_shape(size_t m, size_t n, size_t k, int fp8, int per_row) {
     static char names[5][32];
     int count = 0;
     double flops = 2.0 * (double)m * (double)n * (double)k;
-    cuda_vendor_gemm *vendor = cuda_vendor_gemm_new(m, n, k, da, db, d, fp8, ds, ds, per_row);
+    cuda_vendor_gemm *vendor = cuda_vendor_gemm_new(
+        m, n, k, da, db, d, fp8 ? per_row ? CUDA_VENDOR_ROW : CUDA_VENDOR_TENSOR : CUDA_VENDOR_BF16, ds, ds);
     if (vendor)
         contenders[count++] = (cuda_contender){"cuBLASLt", cuda_vendor_gemm_run, vendor, flops, 0};
     for (int i = 0; i < 4; i++) {

@@ -20,7 +20,9 @@ enum {
     DESC_FAST_ACCUMULATION = 25,
     DESC_MODE_A = 31,
     DESC_MODE_B = 32,
-    MODE_OUTER_VECTOR = 3,
+    SCALE_OUTER_VECTOR = 3,
+    SCALE_VECTOR_128 = 4,
+    SCALE_BLOCK_128 = 5,
     PREFERENCE_WORKSPACE = 1,
     WORKSPACE = 64 << 20
 };
@@ -86,25 +88,27 @@ static int load(void) {
     return lt.create(&handle) == 0;
 }
 
-static void set_scales(void *desc, const float *scale_a, const float *scale_b, int per_row) {
-    int32_t mode = MODE_OUTER_VECTOR;
+static void set_scales(void *desc, cuda_vendor_mode mode, const float *scale_a, const float *scale_b) {
+    int32_t kind_a = mode == CUDA_VENDOR_BLOCK ? SCALE_VECTOR_128 : SCALE_OUTER_VECTOR;
+    int32_t kind_b = mode == CUDA_VENDOR_BLOCK ? SCALE_BLOCK_128 : SCALE_OUTER_VECTOR;
+    int8_t fast = mode != CUDA_VENDOR_BLOCK;
+    lt.desc_set(desc, DESC_FAST_ACCUMULATION, &fast, sizeof fast);
     /* the library's A is our b: it counts columns first */
     lt.desc_set(desc, DESC_SCALE_A, &scale_b, sizeof scale_b);
     lt.desc_set(desc, DESC_SCALE_B, &scale_a, sizeof scale_a);
-    if (per_row) {
-        lt.desc_set(desc, DESC_MODE_A, &mode, sizeof mode);
-        lt.desc_set(desc, DESC_MODE_B, &mode, sizeof mode);
+    if (mode != CUDA_VENDOR_TENSOR) {
+        lt.desc_set(desc, DESC_MODE_A, &kind_b, sizeof kind_b);
+        lt.desc_set(desc, DESC_MODE_B, &kind_a, sizeof kind_a);
     }
 }
 
-cuda_vendor_gemm *cuda_vendor_gemm_new(size_t m, size_t n, size_t k, const void *a, const void *b, void *d, int fp8,
-                                       const float *scale_a, const float *scale_b, int per_row) {
+cuda_vendor_gemm *cuda_vendor_gemm_new(size_t m, size_t n, size_t k, const void *a, const void *b, void *d,
+                                       cuda_vendor_mode mode, const float *scale_a, const float *scale_b) {
     if (!load())
         return NULL;
     cuda_vendor_gemm *v = calloc(1, sizeof *v);
-    int type = fp8 ? TYPE_E4M3 : TYPE_BF16, found = 0;
+    int type = mode == CUDA_VENDOR_BF16 ? TYPE_BF16 : TYPE_E4M3, found = 0;
     int32_t transpose = 1, keep = 0;
-    int8_t fast = 1;
     size_t workspace = WORKSPACE;
     void *preference;
     v->a = a;
@@ -113,10 +117,8 @@ cuda_vendor_gemm *cuda_vendor_gemm_new(size_t m, size_t n, size_t k, const void 
     lt.desc_create(&v->desc, COMPUTE_F32, TYPE_F32);
     lt.desc_set(v->desc, DESC_TRANS_A, &transpose, sizeof transpose);
     lt.desc_set(v->desc, DESC_TRANS_B, &keep, sizeof keep);
-    if (fp8) {
-        lt.desc_set(v->desc, DESC_FAST_ACCUMULATION, &fast, sizeof fast);
-        set_scales(v->desc, scale_a, scale_b, per_row);
-    }
+    if (mode != CUDA_VENDOR_BF16)
+        set_scales(v->desc, mode, scale_a, scale_b);
     lt.layout_create(&v->a_layout, type, k, n, (int64_t)k);
     lt.layout_create(&v->b_layout, type, k, m, (int64_t)k);
     lt.layout_create(&v->d_layout, TYPE_BF16, n, m, (int64_t)n);

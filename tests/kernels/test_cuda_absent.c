@@ -13,6 +13,11 @@ static void test_calls_answer_unsupported(void) {
     CHECK_FAILS(ht_cuda_cast_mxfp8(&cast, NULL), HT_ERR_UNSUPPORTED);
     CHECK_FAILS(ht_cuda_gemv_pack(HT_GEMV_MXFP4, block, block, 16, 128, block, NULL), HT_ERR_UNSUPPORTED);
     CHECK_FAILS(ht_cuda_gemv(HT_GEMV_MXFP4, block, 16, 128, block, 1, block, NULL), HT_ERR_UNSUPPORTED);
+    ht_cuda_gemm_block_args block_gemm = {.m = 1, .n = 1, .k = 128};
+    CHECK_FAILS(ht_cuda_gemm_block(&block_gemm, NULL), HT_ERR_UNSUPPORTED);
+    CHECK_FAILS(ht_cuda_cast_fp8_row(block, 1, 8, (uint8_t *)block, NULL, NULL), HT_ERR_UNSUPPORTED);
+    CHECK_FAILS(ht_cuda_cast_fp8_block(block, 1, 128, (uint8_t *)block, NULL, 1, NULL), HT_ERR_UNSUPPORTED);
+    CHECK_FAILS(ht_cuda_expand_mxfp8((uint8_t *)block, (uint8_t *)block, 1, 32, block, NULL), HT_ERR_UNSUPPORTED);
     CHECK_INT(ht_cuda_gemv_packed_bytes(HT_GEMV_MXFP4, 16, 128), 0);
 }
 

@@ -13,9 +13,32 @@ ht_status ht_cuda_gemm(const ht_cuda_gemm_args *args, ht_stream *stream) {
     return absent("cuda gemm");
 }
 
+ht_status ht_cuda_gemm_block(const ht_cuda_gemm_block_args *args, ht_stream *stream) {
+    (void)args, (void)stream;
+    return absent("cuda block product");
+}
+
 ht_status ht_cuda_cast_mxfp8(const ht_cuda_mxfp8_args *args, ht_stream *stream) {
     (void)args, (void)stream;
     return absent("cuda mxfp8 cast");
+}
+
+ht_status ht_cuda_cast_fp8_row(const void *x, size_t rows, size_t cols, uint8_t *codes, float *scales,
+                               ht_stream *stream) {
+    (void)x, (void)rows, (void)cols, (void)codes, (void)scales, (void)stream;
+    return absent("cuda fp8 row cast");
+}
+
+ht_status ht_cuda_cast_fp8_block(const void *x, size_t rows, size_t cols, uint8_t *codes, float *scales, size_t lds,
+                                 ht_stream *stream) {
+    (void)x, (void)rows, (void)cols, (void)codes, (void)scales, (void)lds, (void)stream;
+    return absent("cuda fp8 block cast");
+}
+
+ht_status ht_cuda_expand_mxfp8(const uint8_t *codes, const uint8_t *scales, size_t rows, size_t cols, void *out,
+                               ht_stream *stream) {
+    (void)codes, (void)scales, (void)rows, (void)cols, (void)out, (void)stream;
+    return absent("cuda mxfp8 expansion");
 }
 
 size_t ht_cuda_gemv_packed_bytes(ht_gemv_weight kind, size_t n, size_t k) {

@@ -54,6 +54,22 @@ typedef struct ht_cuda_gemm_args {
  * is not met, a named Hopper kernel then answers UNSUPPORTED. */
 ht_status ht_cuda_gemm(const ht_cuda_gemm_args *args, ht_stream *stream);
 
+/* fp8 product with scales along k: d = sum over 128-blocks kb of scale_a[kb][row] scale_b[column / 128][kb] (a b^T)kb.
+ * Each block's sum is promoted to f32 registers, so the accumulation error does not grow with k.
+ *   a [m, k] e4m3   scale_a [k / 128, lds] f32, lds >= m and a multiple of 4
+ *   b [n, k] e4m3   scale_b [ceil(n / 128), k / 128] f32
+ *   d [m, n] bf16 or f32. k a multiple of 128. Hopper only. */
+typedef struct ht_cuda_gemm_block_args {
+    size_t m, n, k;
+    const void *a, *b;
+    void *d;
+    const float *scale_a, *scale_b;
+    size_t lds;
+    ht_dtype out;
+    unsigned raster;
+} ht_cuda_gemm_block_args;
+ht_status ht_cuda_gemm_block(const ht_cuda_gemm_block_args *args, ht_stream *stream);
+
 /* --- Casts ------------------------------------------------------------------------------------------------------- */
 
 /* x [rows, cols] bf16 to MXFP8 (e4m3, blocks of 32), bit for bit as the CPU's; rule FLOOR, RCEIL, CEIL or EVEN.
@@ -69,6 +85,19 @@ typedef struct ht_cuda_mxfp8_args {
     uint8_t *codes_t, *scales_t;
 } ht_cuda_mxfp8_args;
 ht_status ht_cuda_cast_mxfp8(const ht_cuda_mxfp8_args *args, ht_stream *stream);
+
+/* x [rows, cols] bf16 to e4m3 with an f32 scale (amax / 448) per row (cols a multiple of 8), or per 1 x 128 block of a
+ * row (cols a multiple of 128): bit for bit the CPU's fp8_row and fp8_g128. Block scales are stored [cols / 128, lds],
+ * the order ht_cuda_gemm_block reads. */
+ht_status ht_cuda_cast_fp8_row(const void *x, size_t rows, size_t cols, uint8_t *codes, float *scales,
+                               ht_stream *stream);
+ht_status ht_cuda_cast_fp8_block(const void *x, size_t rows, size_t cols, uint8_t *codes, float *scales, size_t lds,
+                                 ht_stream *stream);
+
+/* MXFP8 [rows, cols] (e4m3, cols a multiple of 32) to bf16: exact apart from results outside bf16's range, which makes
+ * ht_cuda_gemm on two expanded operands the exact MXFP8 product. */
+ht_status ht_cuda_expand_mxfp8(const uint8_t *codes, const uint8_t *scales, size_t rows, size_t cols, void *out,
+                               ht_stream *stream);
 
 /* --- Low-bit weights times few rows ------------------------------------------------------------------------------ */
 

@@ -324,7 +324,7 @@ static __device__ __forceinline__ void ht_gemm_store_element(const ht_gemm_job &
         ((__nv_bfloat16 *)job.d)[at] = __float2bfloat16_rn(value);
 }
 
-template <int BN>
+template <int BN, int FACTORS>
 static __device__ __forceinline__ void ht_gemm_store_elements(const ht_gemm_job &job, uint32_t scales, int row,
                                                               int first_column, const float (&row_scale)[2],
                                                               const float (&sum)[BN / 2]) {
@@ -332,7 +332,7 @@ static __device__ __forceinline__ void ht_gemm_store_elements(const ht_gemm_job 
     for (int octet = 0; octet < BN / 8; octet++) {
         float v[4];
         const int inside = octet * 8 + 2 * (int)(threadIdx.x % 4), column = first_column + inside;
-        ht_gemm_finish_quad<2>(job, row_scale, column, scales + inside * 4, sum + octet * 4, v);
+        ht_gemm_finish_quad<FACTORS>(job, row_scale, column, scales + inside * 4, sum + octet * 4, v);
 #pragma unroll
         for (int i = 0; i < 4; i++)
             ht_gemm_store_element(job, row + i / 2 * 8, column + i % 2, v[i]);
@@ -348,7 +348,7 @@ ht_gemm_epilogue(const ht_gemm_job &job, const ht_gemm_shared &shared, const CUt
     const int row = tile.row + group * 64 + thread / 32 * 16 + thread % 32 / 4;
     const uint32_t scales = shared.scales + group * HT_COLUMN_BYTES;
     const float row_scale[2] = {loaded.row[0], loaded.row[1]};
-    const int factors = STORE == HT_STORE_ANY || job.scale_b || job.bias;
+    const int factors = job.scale_b || job.bias; /* else that memory is not ours: it may hold a stage's row scales */
     if (factors) {
         ht_named_barrier(1 + group, 128); /* all have read the last tile's scales */
 #pragma unroll
@@ -356,8 +356,10 @@ ht_gemm_epilogue(const ht_gemm_job &job, const ht_gemm_shared &shared, const CUt
             ht_store_shared(scales + (i * 128 + thread) * 4, loaded.column[i]);
         ht_named_barrier(1 + group, 128);
     }
-    if (STORE == HT_STORE_ANY)
-        ht_gemm_store_elements<BN>(job, scales, row, tile.column, row_scale, sum);
+    if (STORE == HT_STORE_ANY && factors)
+        ht_gemm_store_elements<BN, 2>(job, scales, row, tile.column, row_scale, sum);
+    else if (STORE == HT_STORE_ANY)
+        ht_gemm_store_elements<BN, 0>(job, scales, row, tile.column, row_scale, sum);
     else if (STORE == HT_STORE_F32 && factors)
         ht_gemm_store_f32<BN, 2>(job, shared, d, tile, row_scale, sum);
     else if (STORE == HT_STORE_F32)

@@ -74,6 +74,11 @@ static __device__ __forceinline__ void ht_named_barrier(uint32_t id, uint32_t th
     asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
 }
 
+/* Count as arrived at that barrier without waiting. */
+static __device__ __forceinline__ void ht_named_barrier_arrive(uint32_t id, uint32_t threads) {
+    asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(threads) : "memory");
+}
+
 template <int REGISTERS> static __device__ __forceinline__ void ht_registers_raise(void) {
     asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(REGISTERS));
 }
@@ -162,6 +167,12 @@ static __device__ __forceinline__ void ht_store_shared_pair(uint32_t shared, flo
 
 static __device__ __forceinline__ void ht_store_shared(uint32_t shared, float a) {
     asm volatile("st.shared.f32 [%0], %1;" ::"r"(shared), "f"(a) : "memory");
+}
+
+static __device__ __forceinline__ float ht_load_shared(uint32_t shared) {
+    float a;
+    asm volatile("ld.shared.f32 %0, [%1];" : "=f"(a) : "r"(shared));
+    return a;
 }
 
 static __device__ __forceinline__ void ht_load_shared_pair(uint32_t shared, float &a, float &b) {
