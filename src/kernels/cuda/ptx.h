@@ -102,19 +102,6 @@ static __device__ __forceinline__ void ht_wait_previous_kernel(void) {
 
 /* --- The bulk tensor copy engine --------------------------------------------------------------------------------- */
 
-static __device__ __forceinline__ void ht_tma_prefetch_map(const CUtensorMap *map) {
-    asm volatile("prefetch.tensormap [%0];" ::"l"((uint64_t)map) : "memory");
-}
-
-/* `bytes` (a multiple of 16) of consecutive memory into shared memory, counting on `barrier`. */
-static __device__ __forceinline__ void ht_bulk_load(uint32_t shared, const void *from, uint32_t bytes,
-                                                    uint32_t barrier) {
-    asm volatile(
-        "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(shared),
-        "l"(from), "r"(bytes), "r"(barrier)
-        : "memory");
-}
-
 /* Box at element (x, y) into shared memory; its bytes count on `barrier`. Out-of-range elements become zero. */
 static __device__ __forceinline__ void ht_tma_load_2d(uint32_t shared, const CUtensorMap *map, uint32_t barrier, int x,
                                                       int y) {
@@ -199,11 +186,6 @@ static __device__ __forceinline__ void ht_wgmma_commit(void) {
 
 template <int PENDING> static __device__ __forceinline__ void ht_wgmma_wait(void) {
     asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(PENDING) : "memory");
-}
-
-/* Keeps the compiler from moving an accumulator across a fence or a wait. */
-static __device__ __forceinline__ void ht_wgmma_hold(float &value) {
-    asm volatile("" : "+f"(value)::"memory");
 }
 
 /* Descriptor of a K-major operand tile with 128-byte rows and the 128-byte swizzle: 8-row groups are 1024 bytes apart.
