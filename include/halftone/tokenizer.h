@@ -24,14 +24,16 @@ typedef struct ht_encoding {
     size_t count;
 } ht_encoding;
 
-/* Encode bytes of UTF-8 text (invalid sequences become U+FFFD). add_special: run the post-processor's special tokens.
- * out is filled; release it with ht_encoding_release. Thread-safe on one tokenizer. */
+/* Encode bytes of UTF-8 text; of an ill-formed sequence every maximal subpart becomes U+FFFD (docs/tokenizer.md), NUL
+ * is a character like others. add_special: run the post-processor's special tokens. out is filled; release it with
+ * ht_encoding_release; empty after a failure. Thread-safe on one tokenizer; the ids depend on nothing but the text.
+ * Fails with ARGUMENT (2 GiB of text and more), MEMORY, UNSUPPORTED (a pattern that needs too many steps). */
 HT_API ht_status ht_tokenizer_encode(const ht_tokenizer *tokenizer, const char *text, size_t bytes, int add_special,
                                      ht_encoding *out);
 HT_API void ht_encoding_release(ht_encoding *encoding);
 
 /* Decode ids to text, NUL-terminated, freed by ht_text_release. skip_special leaves special tokens out.
- * Fails with ARGUMENT for an id outside the vocabulary, naming it. */
+ * Ids inside the vocabulary that no token has are passed over. Fails with ARGUMENT for an id outside, naming it. */
 HT_API ht_status ht_tokenizer_decode(const ht_tokenizer *tokenizer, const int32_t *ids, size_t count, int skip_special,
                                      char **text, size_t *bytes);
 HT_API void ht_text_release(char *text);

@@ -233,10 +233,30 @@ static ht_status stands_alone(ht_encode_call *call, const ht_added_trie *trie, h
     return HT_OK;
 }
 
-/* Grow [start, end) over white space, not before `floor`. */
-static void strip_around(const added_token *token, ht_piece piece, size_t floor, size_t *start, size_t *end) {
-    uint32_t character;
+/* The run of white space that was last walked over to the right: a run full of tokens is walked once, not per token. */
+typedef struct space_run {
+    size_t start, end;
+} space_run;
+
+static size_t skip_spaces(ht_piece piece, size_t at, space_run *run) {
+    if (at >= run->start && at < run->end)
+        return run->end;
+    run->start = at;
+    while (at < piece.bytes) {
+        uint32_t character;
+        size_t length = ht_utf8_decode(piece.text + at, piece.bytes - at, &character);
+        if (!ht_char_is_space(character))
+            break;
+        at += length;
+    }
+    return run->end = at;
+}
+
+/* Grow [start, end) over white space, to the left not beyond `floor`. */
+static void strip_around(const added_token *token, ht_piece piece, size_t floor, space_run *run, size_t *start,
+                         size_t *end) {
     while (token->lstrip && *start > floor) {
+        uint32_t character;
         size_t before = ht_utf8_before(piece.text, *start);
         ht_utf8_decode(piece.text + before, *start - before, &character);
         if (!ht_char_is_space(character))
@@ -245,18 +265,15 @@ static void strip_around(const added_token *token, ht_piece piece, size_t floor,
     }
     if (token->lstrip && *start < floor)
         *start = floor;
-    while (token->rstrip && *end < piece.bytes) {
-        size_t length = ht_utf8_decode(piece.text + *end, piece.bytes - *end, &character);
-        if (!ht_char_is_space(character))
-            break;
-        *end += length;
-    }
+    if (token->rstrip)
+        *end = skip_spaces(piece, *end, run);
 }
 
 typedef ht_status rest_fn(ht_encode_call *call, ht_piece piece);
 
 /* Ids of the tokens in a piece, in order with what `rest` makes of the text between. */
 static ht_status split(ht_encode_call *call, const ht_added_trie *trie, ht_piece piece, rest_fn *rest) {
+    space_run run = {0, 0};
     size_t done = 0; /* text before is dealt with; rstrip can move it into the next match */
     for (size_t at = 0; trie && at < piece.bytes;) {
         size_t start = at, end = at;
@@ -271,7 +288,7 @@ static ht_status split(ht_encode_call *call, const ht_added_trie *trie, ht_piece
             HT_TRY(stands_alone(call, trie, piece, start, end, &alone));
         if (!alone)
             continue;
-        strip_around(token, piece, done, &start, &end);
+        strip_around(token, piece, done, &run, &start, &end);
         if (done < start)
             HT_TRY(rest(call, ht_piece_part(piece, done, start)));
         if (start < end) /* not swallowed whole by the token before */

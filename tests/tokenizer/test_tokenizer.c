@@ -12,6 +12,7 @@
 #include "base/file_map.h"
 #include "support/check.h"
 #include "support/sha256.h"
+#include "tokenizer/pipeline.h"
 
 static ht_context *ctx;
 static size_t memory_before; /* of the context itself */
@@ -207,6 +208,32 @@ static void nothing_leaks(void) {
     CHECK_INT(ht_context_memory_used(ctx), memory_before);
 }
 
+/* Tokens that swallow the white space around them, in a text of nothing else. */
+static void swallowed_runs(void) {
+    static const char file[] =
+        "{\"model\":{\"vocab\":{\"a\":0},\"merges\":[]},\"added_tokens\":["
+        "{\"id\":1,\"content\":\"\\n\",\"lstrip\":true,\"rstrip\":true},{\"id\":2,\"content\":\"\\t\",\"rstrip\":true},"
+        "{\"id\":3,\"content\":\" \",\"lstrip\":true}]}";
+    static const char *const units[] = {"\n\n\n\n", "\n\t\n\t", "\t\t\t\t", " \n \t"};
+    size_t bytes = 1 << 20;
+    char *text = malloc(bytes);
+    ht_tokenizer *small;
+    REQUIRE(text);
+    REQUIRE_OK(ht_tokenizer_parse(ctx, file, strlen(file), &small));
+    for (size_t unit = 0; unit < sizeof units / sizeof units[0]; unit++) {
+        ht_encoding got;
+        for (size_t i = 0; i < bytes; i++)
+            text[i] = units[unit][i % 4];
+        double start = ht_seconds();
+        REQUIRE_OK(ht_tokenizer_encode(small, text, bytes, 0, &got));
+        CHECK(ht_seconds() - start < 20);
+        CHECK(got.count > 0);
+        ht_encoding_release(&got);
+    }
+    ht_tokenizer_close(small);
+    free(text);
+}
+
 int main(void) {
     if (!CHECK_OK(ht_context_create(NULL, &ctx)))
         return 1;
@@ -221,6 +248,7 @@ int main(void) {
     RUN(random_bytes);
     RUN(threads);
     RUN(long_runs);
+    RUN(swallowed_runs);
     ht_tokenizer_close(tokenizer);
     ht_tokenizer_close(NULL);
     RUN(nothing_leaks);
