@@ -20,10 +20,7 @@ expect 3 halftone inspect missing
 expect 3 halftone inspect "$MODEL/tokenizer.json"
 expect 2 halftone inspect
 
-# A header of 100,000 tensors opens in under a second (the test allows five: machines differ).
+# A header of 100,000 tensors in 16 shards; how long that takes is startup.sh's question.
 make_checkpoint big --tensors 100000
-start=$(date +%s%N)
 expect 0 halftone inspect big --json >big.json
-took=$(($(date +%s%N) - start))
-check "$took" -lt 5000000000
 check "$(json big.json tensors.#)" = 100000
