@@ -46,7 +46,7 @@ int cli_verify(cli_call *call) {
         failures += !check->ok;
         failed = failed || check->ok ? failed : check;
         if (!call->common.json)
-            printf("%s  %-14s %s\n", check->ok ? "ok  " : "FAIL", check->name, check->detail);
+            printf("%s  %-18s %s\n", check->ok ? "ok  " : "FAIL", check->name, check->detail);
     }
     if (call->common.json)
         print_json(call, result);

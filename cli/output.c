@@ -13,7 +13,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-enum { GAP = 2, LEAST_FLEXIBLE = 16, BUFFERS = 8, BUFFER = 160 };
+enum { GAP = 2, LEAST_FLEXIBLE = 40, BUFFERS = 8, BUFFER = 160 };
 
 /* --- Failing ---------------------------------------------------------------------------------------------- */
 
