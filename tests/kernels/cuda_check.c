@@ -173,24 +173,31 @@ static int compare_doubles(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-static void print_row(const cuda_contender *c, double *seconds, int rounds, double *yardstick) {
-    qsort(seconds, (size_t)rounds, sizeof *seconds, compare_doubles);
-    double median = seconds[rounds / 2], work = c->flops > 0 ? c->flops : c->bytes;
-    if (*yardstick <= 0)
-        *yardstick = work / median;
-    printf("  %-34s %10.2f us", c->name, median * 1e6);
+static double median(double *values, int count) {
+    qsort(values, (size_t)count, sizeof *values, compare_doubles);
+    return values[count / 2];
+}
+
+/* The ratio is the median of the rounds' own ratios: clocks move between rounds more than within one. */
+static void print_row(const cuda_contender *c, const cuda_contender *first, double *seconds, const double *yardstick,
+                      int rounds) {
+    double ratios[MAX_ROUNDS], work = c->flops > 0 ? c->flops : c->bytes;
+    double scale = work / (first->flops > 0 ? first->flops : first->bytes);
+    for (int r = 0; r < rounds; r++)
+        ratios[r] = scale * yardstick[r] / seconds[r];
+    double ratio = median(ratios, rounds), middle = median(seconds, rounds);
+    printf("  %-34s %10.2f us", c->name, middle * 1e6);
     if (c->flops > 0)
-        printf(" %8.1f TFLOP/s", c->flops / median * 1e-12);
+        printf(" %8.1f TFLOP/s", c->flops / middle * 1e-12);
     if (c->bytes > 0)
-        printf(" %8.1f GB/s", c->bytes / median * 1e-9);
-    printf("  %6.3f x   (min %.2f max %.2f)\n", work / median / *yardstick, seconds[0] * 1e6,
-           seconds[rounds - 1] * 1e6);
+        printf(" %8.1f GB/s", c->bytes / middle * 1e-9);
+    printf("  %6.3f x   (min %.2f max %.2f)\n", ratio, seconds[0] * 1e6, seconds[rounds - 1] * 1e6);
 }
 
 void cuda_measure(const char *title, const cuda_contender *contenders, int count, int rounds, int repeats) {
     static double seconds[MAX_CONTENDERS][MAX_ROUNDS];
     ht_event *from, *to;
-    double yardstick = 0;
+    double yardstick[MAX_ROUNDS];
     rounds = rounds < MAX_ROUNDS ? rounds : MAX_ROUNDS;
     if (getenv("CUDA_CHECK_ONCE")) { /* for a profiler: each contender once */
         for (int i = 0; i < count; i++)
@@ -212,8 +219,9 @@ void cuda_measure(const char *title, const cuda_contender *contenders, int count
                 seconds[i][round] = elapsed / repeats;
         }
     printf("%s\n", title);
+    memcpy(yardstick, seconds[0], sizeof yardstick);
     for (int i = 0; i < count; i++)
-        print_row(&contenders[i], seconds[i], rounds, &yardstick);
+        print_row(&contenders[i], &contenders[0], seconds[i], yardstick, rounds);
     fflush(stdout);
     ht_device_event_destroy(cuda_device, from);
     ht_device_event_destroy(cuda_device, to);

@@ -59,7 +59,7 @@ typedef struct cuda_contender {
 } cuda_contender;
 
 /* Rounds of `repeats` runs each, contenders interleaved; prints median microseconds, rates, and the ratio of each
- * contender's speed (flops, else bytes, a second) to the first one's. */
+ * contender's speed (flops, else bytes, a second) to the first one's, round by round. */
 void cuda_measure(const char *title, const cuda_contender *contenders, int count, int rounds, int repeats);
 
 /* --- Yardsticks -------------------------------------------------------------------------------------------------- */
