@@ -111,8 +111,8 @@ static ht_status compare_all(ht_comparison *comparison, const ht_checkpoint *x, 
         const char *name = order <= 0 ? a->name : b->name;
         ht_tensor_difference *row = &comparison->row[comparison->count++];
         *row = (ht_tensor_difference){.name = ht_arena_string(&comparison->arena, name, strlen(name)),
-                                      .sqnr_db = NAN,
-                                      .max_abs = NAN,
+                                      .sqnr_db = (double)NAN,
+                                      .max_abs = (double)NAN,
                                       .note = order < 0   ? "only in A"
                                               : order > 0 ? "only in B"
                                                           : ""};

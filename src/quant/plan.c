@@ -232,7 +232,7 @@ static void summarize(ht_plan *plan) {
         int asked = job->rule && !job->rule->keep;
         tensor->got = job->layout ? job->scheme.name : ht_dtype_name(weight->format.element);
         tensor->method = job->layout ? job->rule->method->item.name : "";
-        tensor->error = job->layout ? NAN : 0;
+        tensor->error = job->layout ? (double)NAN : 0;
         summary->bytes_before += tensor->bytes_before;
         summary->bytes_after += tensor->bytes_after;
         summary->quantized += job->layout != NULL;

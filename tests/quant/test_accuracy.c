@@ -75,9 +75,9 @@ static ht_status tokenize(const char *model, const char *path, ht_encoding *out)
 
 static double perplexity(const char *path, const int32_t *ids, size_t count) {
     ht_model *model;
-    ht_evaluation found = {.perplexity = NAN};
+    ht_evaluation found = {.perplexity = (double)NAN};
     if (!CHECK_OK(ht_model_open(ctx, path, &model)))
-        return NAN;
+        return (double)NAN;
     ht_evaluate_options options = {.context = 512};
     CHECK_OK(ht_model_evaluate(model, ids, count, &options, &found));
     ht_model_close(model);
@@ -93,7 +93,7 @@ static double quantized_perplexity(const char *model, const row *r, const int32_
     options.profile = r->profile;
     options.overwrite = 1;
     if (!CHECK_OK(ht_quantize_checkpoint(ctx, model, out, &options, NULL)))
-        return NAN;
+        return (double)NAN;
     return perplexity(out, ids, count);
 }
 
