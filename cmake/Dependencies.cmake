@@ -17,8 +17,8 @@ ht_dependency(pcre2 libpcre2-8 libpcre2-dev)
 ht_dependency(utf8proc libutf8proc libutf8proc-dev)
 ht_dependency(xxhash libxxhash libxxhash-dev)
 
-# OpenBLAS: the serial build is preferred, because our own pool owns the threads and results must not depend on
-# their number. Any CBLAS works; a threaded one is told to use one thread (ops/blas.c).
+# OpenBLAS, for factorizations of calibration. Matmul does not use it: the serial build must not be called from two
+# threads at once, and its rounding depends on shapes (docs/models.md, Numerics).
 find_library(HT_OPENBLAS NAMES openblas
   PATH_SUFFIXES openblas-serial ${CMAKE_LIBRARY_ARCHITECTURE}/openblas-serial ${CMAKE_LIBRARY_ARCHITECTURE}
   PATHS /usr/lib/${CMAKE_LIBRARY_ARCHITECTURE}/openblas-serial)
