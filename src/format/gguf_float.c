@@ -124,7 +124,7 @@ void ht_gguf_nvfp4_encode(const ht_row_options *options, const float *x, uint8_t
     memset(b, 0, sizeof *b);
     for (int s = 0; s < 4; s++) {
         const float *part = x + 16 * s;
-        unsigned q[16];
+        unsigned q[16] = {0};
         int finite = 1;
         for (int i = 0; i < 16; i++)
             finite = finite && isfinite(part[i]);
