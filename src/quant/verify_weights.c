@@ -2,22 +2,25 @@
  *
  *     scales       finite and not negative; no NaN codes among e8m0 and e4m3 scales
  *     values       no decoded value is NaN or Inf
- *     round-trip   MX: quantizing the decoded values again gives the same values. (Other formats derive their scale
- * from the largest value by a division that does not come back to the same number.) error        |w - w'| <= c * A,
- * where A is the largest |w| of those that share the scale. c by format, below; it covers every scale rule that only
- * rounds. A searched scale (scale_rule mse) may clip: c = 1 then for formats other than MX, whose search has two steps
- * and stays inside.
+ *     round-trip   MX: quantizing the decoded values again gives the same values
+ *     error        |w - w'| <= c * A, where A is the largest |w| of those that share the scale
+ *
+ * Other formats derive their scale from the largest value by a division that does not come back to the same number, so
+ * the round trip is asked of MX alone. c by format, below; it covers every scale rule that only rounds. A searched
+ * scale (scale_rule mse) may clip: c = 1 then for formats other than MX, whose search has two steps and stays inside.
  *
  * Work is cut into pieces of rows by shape alone and counted by piece, so reports do not depend on threads.
  * SPDX-License-Identifier: BSD-3-Clause */
+#include "quant/verify.h"
+
 #include <math.h>   /* fabsf, isfinite */
 #include <stdint.h> /* SIZE_MAX */
 #include <string.h> /* memcpy */
 
 #include "base/pool.h"
 #include "base/status.h"
+#include "io/json.h"
 #include "quant/decode.h"
-#include "quant/verify.h"
 
 /* Bound of the error over the largest value of the block.
  *
@@ -263,12 +266,27 @@ static const ht_parameter *original_of(const ht_verify_run *v, const ht_paramete
     return original && ht_decodable(original) && ht_same_matrix(original, parameter) ? original : NULL;
 }
 
-static ht_status check_parameter(ht_verify_run *v, findings *f, const ht_parameter *parameter) {
+/* Was the scale of parameter `index` searched? The record of its own group says so; where no group is found, any
+ * record. */
+static int scale_searched(const ht_verify_run *v, size_t index, const char *name) {
+    const char *group = NULL;
+    json_t *value;
+    int ignored;
+    if (!v->searched || ht_verify_group(v, name, ht_verify_is_linear(v, index), &group, &value, &ignored) != HT_OK ||
+        !group)
+        return v->searched;
+    const json_t *groups = json_object_get(json_object_get(v->quant, "halftone"), "groups");
+    const char *rule = ht_json_string(json_object_get(groups, group), "scale_rule");
+    return rule && strcmp(rule, "mse") == 0;
+}
+
+static ht_status check_parameter(ht_verify_run *v, findings *f, size_t index) {
+    const ht_parameter *parameter = ht_checkpoint_parameter(v->checkpoint, index);
     const ht_format *format = &parameter->weight.format;
     weight_check w = {.parameter = parameter,
                       .original = original_of(v, parameter),
                       .round_trip = format->family == HT_FAMILY_MX,
-                      .bound = bound_of(format, v->searched),
+                      .bound = bound_of(format, scale_searched(v, index, parameter->name)),
                       .floor = nvfp4_floor(&parameter->weight)};
     look_at_plane(&f->scales, parameter, HT_PLANE_SCALES, format->scale);
     look_at_plane(&f->scales, parameter, HT_PLANE_GLOBAL, format->global);
@@ -295,7 +313,7 @@ ht_status ht_verify_weights(ht_verify_run *v) {
         if (!parameter->quantized)
             continue;
         HT_TRY(ht_context_check_cancelled(v->ctx));
-        HT_TRY(check_parameter(v, &f, parameter));
+        HT_TRY(check_parameter(v, &f, i));
     }
     HT_TRY(ht_verify_add(v, "scales", &f.scales, "scales are finite and not negative"));
     HT_TRY(ht_verify_add(v, "values", &f.values, "quantized tensors decode to finite numbers"));

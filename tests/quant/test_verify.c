@@ -187,6 +187,26 @@ static void test_damaged_tensors(void) {
     expect_bad(out, NULL, NULL, "opens", "model.safetensors");
 }
 
+/* The bound is each group's own: a searched scale of one group excuses nothing in another. */
+static void test_bound_by_group(void) {
+    char recipe[600];
+    snprintf(recipe, sizeof recipe, "%s/mixed.yaml", check_scratch());
+    FILE *file = fopen(recipe, "wb");
+    REQUIRE(file);
+    fputs("version: 1\nrules:\n  - match: '**.down_proj.weight'\n    scheme: int8-w\n"
+          "  - match: linear\n    scheme: mxfp4-w\n    options: {scale_rule: mse}\n",
+          file);
+    fclose(file);
+    const char *original = check_data("tiny/llama"), *out = fresh();
+    ht_quantize_options options = ht_quantize_options_default();
+    options.recipe_path = recipe;
+    REQUIRE_OK(ht_quantize_checkpoint(ctx, original, out, &options, NULL));
+    expect_good(out, original, NULL);
+    /* Half of the range, up and down: less than the largest weight, far more than half a step. */
+    damage_tensor(out, "model.layers.1.mlp.down_proj.weight_packed", 5, "\x40\xc0", 2);
+    expect_bad(out, original, NULL, "error", "model.layers.1.mlp.down_proj.weight at [0, ");
+}
+
 static void test_damaged_config(void) {
     const char *out = quantized("mxfp4-w");
     damage_config(out, "\"lm_head\"", "\"lm_haed\"");
@@ -217,6 +237,7 @@ int main(void) {
     RUN(test_float);
     RUN(test_readers);
     RUN(test_damaged_tensors);
+    RUN(test_bound_by_group);
     RUN(test_damaged_config);
     RUN(test_damaged_files);
     CHECK_INT(ht_context_memory_used(ctx), before);
