@@ -7,8 +7,7 @@ install(TARGETS halftone RUNTIME)
 
 # The targets: halftone::static, halftone::shared; halftone::halftone is the shared one when it exists.
 set_target_properties(halftone_static PROPERTIES EXPORT_NAME static)
-set_target_properties(dep_openblas PROPERTIES EXPORT_NAME openblas)
-install(TARGETS halftone_static dep_openblas EXPORT halftone ARCHIVE)
+install(TARGETS halftone_static EXPORT halftone ARCHIVE)
 if(HT_SHARED)
   set_target_properties(halftone_shared PROPERTIES EXPORT_NAME shared)
   install(TARGETS halftone_shared EXPORT halftone LIBRARY NAMELINK_COMPONENT Development)

@@ -3,11 +3,9 @@
 #include <halftone/about.h>
 
 #define PCRE2_CODE_UNIT_WIDTH 8
-#include <cblas.h>
 #include <jansson.h>
 #include <pcre2.h>
-#include <stdio.h>  /* snprintf */
-#include <string.h> /* strlen */
+#include <stdio.h> /* snprintf */
 #include <utf8proc.h>
 #include <xxhash.h>
 #include <yaml.h>
@@ -41,12 +39,6 @@ static void of_xxhash(char *text) {
     snprintf(text, VERSION_BYTES, "%u.%u.%u", version / 10000, version / 100 % 100, version % 100);
 }
 
-static void of_openblas(char *text) {
-    snprintf(text, VERSION_BYTES, "%s", openblas_get_config());
-    for (size_t end = strlen(text); end && text[end - 1] == ' '; end--)
-        text[end - 1] = '\0';
-}
-
 static const struct {
     const char *name, *use;
     version_fn *version;
@@ -54,8 +46,7 @@ static const struct {
                  {"libyaml", "recipes", of_yaml},
                  {"PCRE2", "patterns of tokenizers and recipes", of_pcre2},
                  {"utf8proc", "Unicode forms", of_utf8proc},
-                 {"xxHash", "fingerprints", of_xxhash},
-                 {"OpenBLAS", "f32 products", of_openblas}};
+                 {"xxHash", "fingerprints", of_xxhash}};
 
 int ht_library_list(size_t index, ht_library_info *out) {
     static _Thread_local char version[VERSION_BYTES];
