@@ -1,0 +1,55 @@
+/* Settings of methods: named numbers and words of a recipe's `options`, one table for all methods.
+ *
+ *     options: {damp: 0.05, order: gar, block: 128}
+ *
+ * A row says name, kind, limits, default and the methods it means something for; an option that means nothing for its
+ * rule's method is refused, as the options of formats are (rule_options.h). */
+#ifndef HT_QUANT_SETTINGS_H
+#define HT_QUANT_SETTINGS_H
+
+#include <stddef.h>
+
+#include <halftone/status.h>
+
+/* X(enumerator tail): rows in settings.c. Add at the end of a method's group. */
+#define HT_SETTING_LIST(X)                                                                                             \
+    X(DAMP)       /* relative damping of H; 0 < damp <= 1 */                                                           \
+    X(BLOCK)      /* columns of a lazy block */                                                                        \
+    X(ORDER)      /* none, static, gar, desc_act */                                                                    \
+    X(SCALES)     /* original, at_group, searched */                                                                   \
+    X(HESSIAN)    /* float, quantized inputs */                                                                        \
+    X(GPTAQ)      /* alpha; 0: off */                                                                                  \
+    X(SHRINK)     /* pull of H towards its diagonal, 0..1; negative: chosen on held-out text */                        \
+    X(ALPHA)      /* exponent of smoothing */                                                                          \
+    X(GRID)       /* points of a search */                                                                             \
+    X(DUO)        /* AWQ: weight statistics beside those of the inputs */                                              \
+    X(PLACEMENT)  /* fuse, apply */                                                                                    \
+    X(ITERATIONS) /* HQQ, SINQ, AutoRound */                                                                           \
+    X(NORM)       /* HQQ: p of the norm */                                                                             \
+    X(FEW_TOKENS) /* share of the calibration tokens below which an expert counts as starved */
+
+typedef enum ht_setting {
+#define HT_SETTING_ENUMERATOR(name) HT_SETTING_##name,
+    HT_SETTING_LIST(HT_SETTING_ENUMERATOR)
+#undef HT_SETTING_ENUMERATOR
+        HT_SETTING_COUNT
+} ht_setting;
+
+typedef struct ht_settings {
+    double value[HT_SETTING_COUNT]; /* words by their number in the row's list */
+} ht_settings;
+
+enum { HT_ORDER_NONE, HT_ORDER_STATIC, HT_ORDER_GAR, HT_ORDER_DESC_ACT };
+enum { HT_SCALES_ORIGINAL, HT_SCALES_AT_GROUP, HT_SCALES_SEARCHED };
+enum { HT_HESSIAN_FLOAT, HT_HESSIAN_QUANTIZED };
+enum { HT_PLACEMENT_FUSE, HT_PLACEMENT_APPLY };
+
+/* Defaults of a method (by its name in the methods table). */
+ht_settings ht_settings_default(const char *method);
+/* Set one by its name and text. ARGUMENT: unknown name (nearest named), value outside its limits, or an option that
+ * this method does not know. */
+ht_status ht_settings_set(ht_settings *settings, const char *method, const char *name, const char *value);
+/* Is this the name of a setting of any method? */
+int ht_settings_knows(const char *name);
+
+#endif
