@@ -33,7 +33,7 @@ static __device__ __forceinline__ void multiply_half(float (&part)[64], uint64_t
     ht_wgmma_fence();
 #pragma unroll
     for (int step = 0; step < 4; step++) {
-        ht_wgmma_e4m3_n128(part, a + step * 2, b + step * 2, step);
+        ht_wgmma<1, 128>(part, a + step * 2, b + step * 2, step);
         if (step >= 2)
             ht_wgmma_commit();
     }

@@ -13,18 +13,6 @@
 #include "kernels/cuda/gemm_launch.h"
 #include "kernels/cuda/runtime.h"
 
-template <int FP8, int BN>
-static __device__ __forceinline__ void multiply(float (&sum)[BN / 2], uint64_t a, uint64_t b, int accumulate) {
-    if constexpr (FP8 && BN == 256)
-        ht_wgmma_e4m3_n256(sum, a, b, accumulate);
-    else if constexpr (FP8)
-        ht_wgmma_e4m3_n128(sum, a, b, accumulate);
-    else if constexpr (BN == 256)
-        ht_wgmma_bf16_n256(sum, a, b, accumulate);
-    else
-        ht_wgmma_bf16_n128(sum, a, b, accumulate);
-}
-
 /* One stage: wait for its tiles, issue four products, and give back the stage before once its products are done. */
 template <int FP8, int BN, int CLUSTER>
 static __device__ __forceinline__ void consume_stage(const ht_gemm_shared &shared, ht_gemm_cursor &cursor,
@@ -37,7 +25,7 @@ static __device__ __forceinline__ void consume_stage(const ht_gemm_shared &share
     ht_wgmma_fence();
 #pragma unroll
     for (int step = 0; step < 4; step++)
-        multiply<FP8, BN>(sum, a + step * 2, b + step * 2, block | step);
+        ht_wgmma<FP8, BN>(sum, a + step * 2, b + step * 2, block | step);
     ht_wgmma_commit();
     if (block > 0) {
         ht_wgmma_wait<1>();

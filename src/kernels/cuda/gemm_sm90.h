@@ -21,6 +21,7 @@
 #include <cuda_bf16.h>
 
 #include "kernels/cuda/ptx.h"
+#include "kernels/cuda/wgmma.h"
 
 enum {
     HT_TILE_M = 128,
