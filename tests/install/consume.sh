@@ -28,7 +28,7 @@ foreach(example $(echo $examples))
   endforeach()
 endforeach()
 END
-cmake -S "$scratch/project" -B "$scratch/project/build" -DCMAKE_C_COMPILER="$cc" -DCMAKE_PREFIX_PATH="$prefix" >"$scratch/log" 2>&1 &&
+cmake -S "$scratch/project" -B "$scratch/project/build" -G Ninja -DCMAKE_C_COMPILER="$cc" -DCMAKE_PREFIX_PATH="$prefix" >"$scratch/log" 2>&1 &&
     cmake --build "$scratch/project/build" >>"$scratch/log" 2>&1 || { cat "$scratch/log"; fail "find_package"; }
 
 export PKG_CONFIG_PATH="$library/pkgconfig"
