@@ -290,6 +290,7 @@ ht_status ht_plan_create(ht_context *ctx, const ht_checkpoint *checkpoint, const
     HT_TRY(ht_allocate(ctx, 1, sizeof *plan, "plan", &plan));
     plan->ctx = ctx;
     ht_arena_init(&plan->arena, ctx);
+    ht_run_report_init(&plan->report, &plan->arena);
     ht_status status = fill(plan, checkpoint, options);
     if (status != HT_OK) {
         ht_plan_destroy(plan);

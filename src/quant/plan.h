@@ -10,6 +10,7 @@
 #include "io/profile.h"
 #include "quant/classify.h"
 #include "quant/recipe_rules.h"
+#include "quant/report.h"
 
 /* One parameter of the run. */
 typedef struct ht_job {
@@ -36,6 +37,7 @@ struct ht_plan {
     ht_output_tensor *output;
     size_t output_count;
     ht_plan_summary summary;
+    ht_run_report report; /* filled by the run */
 };
 
 /* Keep a job after all, for this reason (copied). */
