@@ -7,6 +7,8 @@
 #include <halftone/format.h>
 #include <halftone/recipe.h>
 
+#include "quant/matrix.h"
+
 /* Rows of one matrix, quantized alone. Contract of ht_format_quantize. */
 typedef ht_status ht_rows_fn(const ht_format *format, const ht_row_options *options, const void *x, ht_dtype x_dtype,
                              size_t rows, size_t cols, const ht_planes *out);
@@ -16,6 +18,9 @@ typedef struct ht_method {
     int needs_data;                                /* calibration text */
     ht_status (*accepts)(const ht_scheme *scheme); /* HT_OK, or why this scheme cannot be had; NULL: takes all */
     ht_rows_fn *quantize_rows;                     /* for methods that see rows one by one */
+    ht_matrix_fn *matrix;                          /* for methods that see a whole matrix and what goes into it */
+    /* What `matrix` wants to know of the inputs, of ht_moment, under these settings; NULL: nothing. */
+    unsigned (*moments)(const ht_settings *settings);
 } ht_method;
 
 /* The row of that name, case ignored. Fails with ARGUMENT, naming the nearest. */
