@@ -11,6 +11,7 @@
 #include <halftone/recipe.h>
 #include <halftone/quant.h>
 #include <halftone/linear.h>
+#include <halftone/attention.h>
 #include <halftone/kernels.h>
 #include <halftone/model.h>
 #include <halftone/about.h>

@@ -1,4 +1,4 @@
-/* Attention of one query head over a key-value cache: contract. */
+/* Attention of some query rows of one head over keys and values: contract. */
 #ifndef HT_KERNELS_ATTENTION_H
 #define HT_KERNELS_ATTENTION_H
 
@@ -7,29 +7,43 @@
 #include "kernels/dot.h"
 #include "kernels/rows.h"
 
-/* Query row i stands at position first + i and sees the keys (position - window, position], window 0: all up to itself.
- *   y_i = sum over j of softmax(softcap(q_i . k_j))_j v_j
- * q comes scaled. With a sink the softmax has one more logit, whose probability goes nowhere. */
-typedef struct ht_attention {
+/* Query row i stands at position p = first + i and sees the keys j < keys with
+ *   causal: j <= p;   window w > 0: p - j < w, and j - p < w when not causal.
+ *   y_i = sum over j of softmax(softcap(q_i . k_j) + bias_ij)_j v_j
+ * q comes scaled. With a sink the softmax has one more logit, whose probability goes nowhere. A row that sees nothing,
+ * or only scores of -INFINITY, is zero and its lse -INFINITY. */
+typedef struct ht_attention_rows {
     const float *q; /* rows q_stride apart, head_dim each */
     size_t q_stride;
-    const float *k, *v; /* [positions, head_dim] of this key-value head */
-    size_t head_dim, first, count, window;
+    const float *k, *v; /* [keys, head_dim], [keys, value_dim] of this key-value head */
+    size_t k_stride, v_stride, keys;
+    size_t head_dim, value_dim;
+    ptrdiff_t first;
+    size_t count;
+    int causal;
+    size_t window;
     float softcap;     /* 0: none */
+    const float *bias; /* row i at bias + i * bias_stride, [keys]; -INFINITY hides a key; NULL: none */
+    size_t bias_stride;
     const float *sink; /* this head's extra logit, or NULL */
     float *y;
     size_t y_stride;
+    float *lse; /* [count], log sum exp of the scores and the sink; NULL: not wanted */
     ht_dot_fn *dot;
     ht_mix_fn *mix;
     ht_softmax_fn *softmax;
     ht_softcap_fn *cap;
-} ht_attention;
+} ht_attention_rows;
 
-/* Rows that one call is best given, and the scratch of a call when the last position is below `length`. */
+/* Rows that one call is best given, and the scratch of a call over `keys` keys. */
 enum { HT_ATTENTION_ROWS = 16 };
-size_t ht_attention_scratch(size_t length);
+size_t ht_attention_scratch(size_t keys);
 
-typedef void ht_attention_fn(const ht_attention *problem, void *scratch);
+/* First key that row i sees, and one past the last; equal when it sees none. */
+size_t ht_attention_begin(const ht_attention_rows *rows, size_t i);
+size_t ht_attention_end(const ht_attention_rows *rows, size_t i);
+
+typedef void ht_attention_fn(const ht_attention_rows *rows, void *scratch);
 ht_attention_fn ht_attention_f32_ref;
 
 #endif

@@ -178,22 +178,27 @@ static ht_status attend_block(void *arg, size_t task, size_t worker) {
     const ht_kernels *kernels = &pass->model->kernels;
     size_t head = task % c->heads, row = task / c->heads * HT_ATTENTION_ROWS, d = c->head_dim;
     size_t kv = head / (c->heads / c->kv_heads), width = pass->layer->qkv.width;
-    ht_attention problem = {.q = pass->model->act.qkv + row * width + head * d,
-                            .q_stride = width,
-                            .k = cache_at(pass, pass->sequence->k, kv),
-                            .v = cache_at(pass, pass->sequence->v, kv),
-                            .head_dim = d,
-                            .first = pass->first + row,
-                            .count = pass->m - row < HT_ATTENTION_ROWS ? pass->m - row : HT_ATTENTION_ROWS,
-                            .window = pass->layer->window,
-                            .softcap = (float)c->attention_cap,
-                            .sink = pass->layer->sinks ? pass->layer->sinks + head : NULL,
-                            .y = pass->model->act.attended + (row * c->heads + head) * d,
-                            .y_stride = c->heads * d,
-                            .dot = kernels->of[HT_OPERATION_DOT].dot,
-                            .mix = kernels->of[HT_OPERATION_MIX].mix,
-                            .softmax = kernels->of[HT_OPERATION_SOFTMAX].softmax,
-                            .cap = kernels->of[HT_OPERATION_SOFTCAP].softcap};
+    ht_attention_rows problem = {.q = pass->model->act.qkv + row * width + head * d,
+                                 .q_stride = width,
+                                 .k = cache_at(pass, pass->sequence->k, kv),
+                                 .v = cache_at(pass, pass->sequence->v, kv),
+                                 .k_stride = d,
+                                 .v_stride = d,
+                                 .keys = pass->first + pass->m,
+                                 .head_dim = d,
+                                 .value_dim = d,
+                                 .first = (ptrdiff_t)(pass->first + row),
+                                 .count = pass->m - row < HT_ATTENTION_ROWS ? pass->m - row : HT_ATTENTION_ROWS,
+                                 .causal = 1,
+                                 .window = pass->layer->window,
+                                 .softcap = (float)c->attention_cap,
+                                 .sink = pass->layer->sinks ? pass->layer->sinks + head : NULL,
+                                 .y = pass->model->act.attended + (row * c->heads + head) * d,
+                                 .y_stride = c->heads * d,
+                                 .dot = kernels->of[HT_OPERATION_DOT].dot,
+                                 .mix = kernels->of[HT_OPERATION_MIX].mix,
+                                 .softmax = kernels->of[HT_OPERATION_SOFTMAX].softmax,
+                                 .cap = kernels->of[HT_OPERATION_SOFTCAP].softcap};
     kernels->of[HT_OPERATION_ATTENTION].attention(&problem, a->scratch + worker * a->stride);
     return HT_OK;
 }

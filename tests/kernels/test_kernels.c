@@ -284,8 +284,9 @@ static void test_decode_transposed(void) {
 
 /* --- attention ------------------------------------------------------------------------------------------------- */
 
-static void attention_by_hand(const ht_attention *a, size_t row, double *y) {
-    size_t end = a->first + row + 1, begin = a->window && end > a->window ? end - a->window : 0, d = a->head_dim;
+static void attention_by_hand(const ht_attention_rows *a, size_t row, double *y) {
+    size_t end = (size_t)a->first + row + 1, begin = a->window && end > a->window ? end - a->window : 0,
+           d = a->head_dim;
     double sum = a->sink ? exp((double)*a->sink) : 0;
     memset(y, 0, d * sizeof *y);
     for (size_t j = begin; j < end; j++) {
@@ -311,31 +312,36 @@ static void check_attention(size_t first, size_t count, size_t window, float sof
     for (size_t i = 0; i < 4 * D; i++) /* past the end: must not matter */
         k[length * D + i] = v[length * D + i] = NAN;
     void *scratch = malloc(ht_attention_scratch(length));
-    ht_attention a = {.q = q,
-                      .q_stride = D,
-                      .k = k,
-                      .v = v,
-                      .head_dim = D,
-                      .first = first,
-                      .count = count,
-                      .window = window,
-                      .softcap = softcap,
-                      .sink = sink,
-                      .y = y,
-                      .y_stride = D,
-                      .dot = kernels.of[HT_OPERATION_DOT].dot,
-                      .mix = kernels.of[HT_OPERATION_MIX].mix,
-                      .softmax = kernels.of[HT_OPERATION_SOFTMAX].softmax,
-                      .cap = kernels.of[HT_OPERATION_SOFTCAP].softcap};
+    ht_attention_rows a = {.q = q,
+                           .q_stride = D,
+                           .k = k,
+                           .v = v,
+                           .k_stride = D,
+                           .v_stride = D,
+                           .keys = length,
+                           .head_dim = D,
+                           .value_dim = D,
+                           .first = (ptrdiff_t)first,
+                           .count = count,
+                           .causal = 1,
+                           .window = window,
+                           .softcap = softcap,
+                           .sink = sink,
+                           .y = y,
+                           .y_stride = D,
+                           .dot = kernels.of[HT_OPERATION_DOT].dot,
+                           .mix = kernels.of[HT_OPERATION_MIX].mix,
+                           .softmax = kernels.of[HT_OPERATION_SOFTMAX].softmax,
+                           .cap = kernels.of[HT_OPERATION_SOFTCAP].softcap};
     ht_attention_f32_ref(&a, scratch);
     for (size_t i = 0; i < count; i++) {
         double want[D];
         attention_by_hand(&a, i, want);
         for (size_t c = 0; c < D; c++)
             CHECK_WITHIN((double)y[i * D + c], want[c], 2e-6);
-        ht_attention one = a;
+        ht_attention_rows one = a;
         one.q += i * D;
-        one.first += i;
+        one.first += (ptrdiff_t)i;
         one.count = 1;
         one.y = alone;
         ht_attention_f32_ref(&one, scratch);

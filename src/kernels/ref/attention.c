@@ -10,57 +10,93 @@
  * SPDX-License-Identifier: BSD-3-Clause */
 #include "kernels/attention.h"
 
-#include <math.h>   /* INFINITY */
+#include <math.h>   /* INFINITY, log */
 #include <string.h> /* memset */
 
-size_t ht_attention_scratch(size_t length) {
-    return HT_ATTENTION_ROWS * length * sizeof(float);
+size_t ht_attention_scratch(size_t keys) {
+    return HT_ATTENTION_ROWS * keys * sizeof(float);
 }
 
-static size_t row_begin(const ht_attention *a, size_t row) {
-    size_t end = a->first + row + 1;
-    return a->window && end > a->window ? end - a->window : 0;
+/* One past row i's position, at least 0. */
+static size_t row_reach(const ht_attention_rows *a, size_t i) {
+    ptrdiff_t reach = a->first + (ptrdiff_t)i + 1;
+    return reach > 0 ? (size_t)reach : 0;
 }
 
-static void row_softmax(const ht_attention *a, float *score, size_t begin, size_t end, size_t tile_begin) {
-    float *first = score + (begin - tile_begin), max;
-    size_t count = end - begin;
+size_t ht_attention_end(const ht_attention_rows *a, size_t i) {
+    size_t end = row_reach(a, i);
+    if (!a->causal) {
+        ptrdiff_t right = a->first + (ptrdiff_t)i + (ptrdiff_t)a->window;
+        end = !a->window ? a->keys : right > 0 ? (size_t)right : 0;
+    }
+    return end < a->keys ? end : a->keys;
+}
+
+size_t ht_attention_begin(const ht_attention_rows *a, size_t i) {
+    size_t reach = row_reach(a, i), begin = a->window && reach > a->window ? reach - a->window : 0;
+    size_t end = ht_attention_end(a, i);
+    return begin < end ? begin : end;
+}
+
+/* Every score was -INFINITY (then zero is right), or one was NaN (then the row stays NaN). */
+static int all_hidden(const float *score, size_t count) {
+    for (size_t j = 0; j < count; j++)
+        if (score[j] != -INFINITY)
+            return 0;
+    return 1;
+}
+
+/* score[0 .. count) of row i, which begin at key `begin`, become probabilities. */
+static void row_softmax(const ht_attention_rows *a, size_t i, float *score, size_t begin, size_t count) {
+    float max = a->sink ? *a->sink : -INFINITY;
+    double sum = 0;
     if (a->softcap > 0)
-        a->cap(first, count, a->softcap);
-    double sum = a->softmax(first, count, a->sink ? *a->sink : -INFINITY, first, &max);
+        a->cap(score, count, a->softcap);
+    for (size_t j = 0; a->bias && j < count; j++)
+        score[j] += a->bias[i * a->bias_stride + begin + j];
+    if (all_hidden(score, count)) {
+        memset(score, 0, count * sizeof *score);
+        if (a->lse)
+            a->lse[i] = max;
+        return;
+    }
+    sum = a->softmax(score, count, max, score, &max);
     if (a->sink) {
         float extra = *a->sink, ignored;
         sum += a->softmax(&extra, 1, max, &extra, &ignored);
     }
     float scale = (float)(1.0 / sum);
     for (size_t j = 0; j < count; j++)
-        first[j] *= scale;
+        score[j] *= scale;
+    if (a->lse)
+        a->lse[i] = (float)((double)max + log(sum));
 }
 
-void ht_attention_f32_ref(const ht_attention *a, void *scratch) {
+static void mix_row(const ht_attention_rows *a, const float *score, size_t base, size_t i, size_t from, size_t to) {
+    if (from < to)
+        a->mix(score, 1, 0, a->v + base * a->v_stride, a->v_stride, from - base, to - base, a->value_dim,
+               a->y + i * a->y_stride, a->y_stride);
+}
+
+void ht_attention_f32_ref(const ht_attention_rows *a, void *scratch) {
     float *score = scratch;
-    size_t begin = row_begin(a, 0), end = a->first + a->count, width = end - begin, d = a->head_dim;
-    const float *v = a->v + begin * d;
-    a->dot(a->q, a->count, a->q_stride, a->k + begin * d, width, d, d, score, width);
+    size_t base = ht_attention_begin(a, 0), end = ht_attention_end(a, a->count - 1), width = end - base;
+    size_t block_begin = ht_attention_begin(a, a->count - 1), block_end = ht_attention_end(a, 0);
+    if (block_begin > block_end)
+        block_begin = block_end;
+    if (width)
+        a->dot(a->q, a->count, a->q_stride, a->k + base * a->k_stride, width, a->k_stride, a->head_dim, score, width);
     for (size_t i = 0; i < a->count; i++) {
-        row_softmax(a, score + i * width, row_begin(a, i), a->first + i + 1, begin);
-        memset(a->y + i * a->y_stride, 0, d * sizeof(float));
+        size_t from = ht_attention_begin(a, i), to = ht_attention_end(a, i);
+        row_softmax(a, i, score + i * width + (from - base), from, to - from);
+        memset(a->y + i * a->y_stride, 0, a->value_dim * sizeof(float));
+        mix_row(a, score + i * width, base, i, from, to < block_begin ? to : block_begin);
     }
-    /* from here on positions count from `begin` */
-    size_t shared_begin = row_begin(a, a->count - 1) - begin, shared_end = a->first + 1 - begin;
-    if (shared_begin > shared_end)
-        shared_begin = shared_end;
+    if (block_begin < block_end)
+        a->mix(score, a->count, width, a->v + base * a->v_stride, a->v_stride, block_begin - base, block_end - base,
+               a->value_dim, a->y, a->y_stride);
     for (size_t i = 0; i < a->count; i++) {
-        size_t from = row_begin(a, i) - begin;
-        if (from < shared_begin)
-            a->mix(score + i * width, 1, width, v, d, from, shared_begin, d, a->y + i * a->y_stride, a->y_stride);
-    }
-    a->mix(score, a->count, width, v, d, shared_begin, shared_end, d, a->y, a->y_stride);
-    for (size_t i = 0; i < a->count; i++) {
-        size_t from = row_begin(a, i) - begin;
-        if (from < shared_end)
-            from = shared_end;
-        a->mix(score + i * width, 1, width, v, d, from, a->first + i + 1 - begin, d, a->y + i * a->y_stride,
-               a->y_stride);
+        size_t from = ht_attention_begin(a, i);
+        mix_row(a, score + i * width, base, i, from < block_end ? block_end : from, ht_attention_end(a, i));
     }
 }

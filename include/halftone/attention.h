@@ -1,0 +1,119 @@
+/* Scaled dot-product attention: one call for every layout, mask and precision, on the host or on a GPU.
+ *
+ *     out[b, i, h] = sum over visible j of softmax_j(cap(scale q[b, i, h] . k[b, j, h / group]) + mask) v[b, j, h /
+ * group]
+ *
+ * Query row i stands at position p = i + kv_rows - q_rows: the last query sees the last key ("bottom-right"). It sees
+ * key j when all of these hold:
+ *     j < kv_rows;   causal: j <= p;   window w > 0: p - j < w, and j - p < w when not causal;   the mask allows it.
+ *
+ *                      keys 0 1 2 3 4 5                                      keys 0 1 2 3 4 5
+ *     causal,       row 0   x x x x . .         causal, window 2,      row 0  . . x x . .
+ *     q_rows 3      row 1   x x x x x .         q_rows 3               row 1  . . . x x .
+ *                   row 2   x x x x x x                                row 2  . . . . x x
+ *
+ * Defined everywhere: a row that sees no key, or only scores of -Inf, is zero and its LSE -Inf; a NaN or +Inf among the
+ * scores that a row sees makes that row NaN. Values of v that no row sees must be finite where a mask, a window or
+ * causality hides them (they are multiplied by zero). */
+#ifndef HT_ATTENTION_H
+#define HT_ATTENTION_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include <halftone/context.h>
+#include <halftone/status.h>
+#include <halftone/tensor.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* [batch, rows, heads, dim] in any order, the dim contiguous: steps in elements. [b, s, h, d] has row = h d, head = d;
+ * [b, h, s, d] has row = d, head = s d; a fused projection's q, k and v are three of these into one buffer. */
+typedef struct ht_attention_operand {
+    void *data;
+    size_t batch, row, head; /* elements from one to the next; batch may be 0 when there is one */
+} ht_attention_operand;
+
+typedef enum ht_attention_mask_kind {
+    HT_MASK_NONE,
+    HT_MASK_BOOL,    /* u8: 0 hides the key */
+    HT_MASK_ADDITIVE /* f32, added to the capped and scaled score; -INFINITY hides */
+} ht_attention_mask_kind;
+
+/* [batch, heads, q_rows, kv_rows], the keys contiguous; a step of 0 repeats. */
+typedef struct ht_attention_mask {
+    ht_attention_mask_kind kind;
+    const void *data;
+    size_t batch, head, row;
+} ht_attention_mask;
+
+/* X(enumerator tail, text name). What may be rounded. */
+#define HT_ATTENTION_PRECISION_LIST(X)                                                                                 \
+    X(INPUT, "input")                   /* as the inputs: f32 for f32, bf16 or f16 products with f32 sums for those */ \
+    X(FP8, "fp8")                       /* q, k, v and the probabilities in e4m3, one scale per batch and kv head */   \
+    X(FP8_HADAMARD, "fp8-hadamard")     /* the same after a Hadamard transform of q, k and v over the dim */           \
+    X(FP8_HADAMARD_V, "fp8-hadamard-v") /* of v only */
+
+typedef enum ht_attention_precision {
+#define HT_ATTENTION_PRECISION_ENUMERATOR(name, text) HT_ATTENTION_##name,
+    HT_ATTENTION_PRECISION_LIST(HT_ATTENTION_PRECISION_ENUMERATOR)
+#undef HT_ATTENTION_PRECISION_ENUMERATOR
+        HT_ATTENTION_PRECISION_COUNT
+} ht_attention_precision;
+HT_API const char *ht_attention_precision_name(ht_attention_precision precision); /* NULL past the end */
+
+typedef struct ht_attention_args {
+    size_t batch, heads, kv_heads; /* heads a multiple of kv_heads */
+    size_t q_rows, kv_rows;        /* of every sequence; with offsets: of the longest */
+    size_t head_dim, value_dim;    /* of q and k; of v and out. value_dim 0: head_dim */
+    ht_dtype dtype;                /* of q, k and v: f32, bf16 or f16 */
+    ht_dtype out_dtype;            /* HT_DTYPE_NONE: dtype */
+    ht_attention_operand q, k, v, out;
+    double scale; /* 0: 1 / sqrt(head_dim) */
+    int causal;
+    size_t window;  /* 0: none */
+    double softcap; /* scores become softcap tanh(score / softcap); 0: none */
+    ht_attention_mask mask;
+    const float *sinks; /* [heads]: one more logit each, whose probability goes nowhere; NULL: none */
+
+    /* Sequences of different lengths behind each other: rows [offsets[b], offsets[b + 1]) belong to sequence b, the
+     * operands' batch step is not used. Both or neither. [batch + 1] each, not decreasing, from 0. */
+    const int32_t *q_offsets, *kv_offsets;
+
+    float *lse; /* [batch, heads, q_rows], with offsets [heads, offsets[batch]]: log sum exp of the scores, sink
+                   included; NULL: not wanted */
+    ht_attention_precision precision;
+    const char *kernel; /* NULL: choose; else this one or a refusal */
+
+    /* On a GPU every pointer above but `kernel` is a device pointer, the call only enqueues, and the caller lends
+     * scratch. On the host all four stay zero. */
+    int on_gpu;
+    void *stream;    /* of the CUDA runtime; NULL: the default one */
+    void *workspace; /* ht_attention_workspace bytes, 256-byte aligned */
+    size_t workspace_bytes;
+} ht_attention_args;
+
+/* What ran, and what stood in the way of something faster. */
+typedef struct ht_attention_report {
+    const char *kernel; /* static string */
+    char reason[224];   /* "fp8_sm90: head_dim 96; it does 64, 128, 256"; "" when the first choice ran */
+} ht_attention_report;
+
+/* Run one attention. report may be NULL. Fails with SHAPE, ARGUMENT, UNSUPPORTED (dtype, precision, GPU), MEMORY,
+ * DEVICE. On the host the result does not depend on the number of threads, and a row of out depends on its own query,
+ * the keys and the values alone. */
+HT_API ht_status ht_attention(ht_context *ctx, const ht_attention_args *args, ht_attention_report *report);
+
+/* Scratch that the call needs on a GPU; 0 on the host. */
+HT_API ht_status ht_attention_workspace(const ht_attention_args *args, size_t *bytes);
+
+/* The kernels, in the order they are tried: name and what it is for; NULL past the end. */
+HT_API const char *ht_attention_kernel_name(size_t index);
+HT_API const char *ht_attention_kernel_summary(size_t index);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,198 @@
+/* ht_attention: check the request, choose a kernel, say why a faster one stood back.
+ *
+ * The kernels are rows, fastest first. A row that rounds to fp8 is tried only when the precision allows it; a row for
+ * the other place (host or GPU) is no candidate. The first row that does not refuse runs; the reason of the first
+ * refusal goes into the report.
+ *
+ * Refuses: shapes that do not fit, offsets that decrease, dtypes other than f32, bf16 and f16, a named kernel that
+ * cannot do it. Source: training and attention specification, section 3.
+ * SPDX-License-Identifier: BSD-3-Clause */
+#include "ops/attention.h"
+
+#include <math.h>   /* sqrt, isfinite */
+#include <stdio.h>  /* snprintf */
+#include <string.h> /* strcmp */
+
+#include "base/status.h"
+
+static const ht_attention_kernel *const KERNELS[] = {&ht_attention_cpu, &ht_attention_reference};
+enum { KERNEL_COUNT = sizeof KERNELS / sizeof *KERNELS, MOST = 1 << 30 };
+
+const char *ht_attention_precision_name(ht_attention_precision precision) {
+    static const char *const NAMES[] = {
+#define HT_ATTENTION_PRECISION_TEXT(name, text) text,
+        HT_ATTENTION_PRECISION_LIST(HT_ATTENTION_PRECISION_TEXT)
+#undef HT_ATTENTION_PRECISION_TEXT
+    };
+    return (unsigned)precision < HT_ATTENTION_PRECISION_COUNT ? NAMES[precision] : NULL;
+}
+
+const char *ht_attention_kernel_name(size_t index) {
+    return index < KERNEL_COUNT ? KERNELS[index]->name : NULL;
+}
+
+const char *ht_attention_kernel_summary(size_t index) {
+    return index < KERNEL_COUNT ? KERNELS[index]->summary : NULL;
+}
+
+/* --- Sequences ---------------------------------------------------------------------------------------------- */
+
+ht_attention_sequence ht_attention_sequence_at(const ht_attention_args *a, size_t b) {
+    if (!a->q_offsets)
+        return (ht_attention_sequence){.batch = b, .q_rows = a->q_rows, .kv_rows = a->kv_rows};
+    return (ht_attention_sequence){.q_begin = (size_t)a->q_offsets[b],
+                                   .q_rows = (size_t)(a->q_offsets[b + 1] - a->q_offsets[b]),
+                                   .kv_begin = (size_t)a->kv_offsets[b],
+                                   .kv_rows = (size_t)(a->kv_offsets[b + 1] - a->kv_offsets[b])};
+}
+
+size_t ht_attention_lse_at(const ht_attention_args *a, size_t b, size_t head, size_t row) {
+    if (!a->q_offsets)
+        return (b * a->heads + head) * a->q_rows + row;
+    return head * (size_t)a->q_offsets[a->batch] + (size_t)a->q_offsets[b] + row;
+}
+
+/* --- Checks ------------------------------------------------------------------------------------------------- */
+
+static ht_status check_shape(const ht_attention_args *a) {
+    if (a->kv_heads == 0 || a->heads % a->kv_heads || a->heads == 0)
+        return ht_fail(HT_ERR_SHAPE, "attention: %zu heads over %zu key-value heads; give a multiple", a->heads,
+                       a->kv_heads);
+    if (a->head_dim == 0 || a->head_dim > 65536 || a->value_dim == 0 || a->value_dim > 65536)
+        return ht_fail(HT_ERR_SHAPE, "attention: head dim %zu, value dim %zu; 1 to 65536", a->head_dim, a->value_dim);
+    if (a->batch > MOST || a->heads > MOST || a->q_rows > MOST || a->kv_rows > MOST)
+        return ht_fail(HT_ERR_SHAPE, "attention: batch %zu, heads %zu, %zu queries, %zu keys; the limit is 2^30",
+                       a->batch, a->heads, a->q_rows, a->kv_rows);
+    return HT_OK;
+}
+
+static ht_status check_values(const ht_attention_args *a) {
+    if ((unsigned)a->precision >= HT_ATTENTION_PRECISION_COUNT)
+        return ht_fail(HT_ERR_ARGUMENT, "attention: precision %d is not in the list", (int)a->precision);
+    if ((a->dtype != HT_F32 && a->dtype != HT_BF16 && a->dtype != HT_F16) ||
+        (a->out_dtype != HT_F32 && a->out_dtype != HT_BF16 && a->out_dtype != HT_F16))
+        return ht_fail(HT_ERR_UNSUPPORTED, "attention: %s to %s; known are f32, bf16 and f16", ht_dtype_name(a->dtype),
+                       ht_dtype_name(a->out_dtype));
+    if (!isfinite(a->scale) || !isfinite(a->softcap) || a->softcap < 0)
+        return ht_fail(HT_ERR_ARGUMENT, "attention: scale %g, soft cap %g; both finite, the cap not negative", a->scale,
+                       a->softcap);
+    if ((unsigned)a->mask.kind > HT_MASK_ADDITIVE || (a->mask.kind != HT_MASK_NONE && !a->mask.data))
+        return ht_fail(HT_ERR_ARGUMENT, "attention: mask of kind %d without data or unknown", (int)a->mask.kind);
+    if (!a->q_offsets != !a->kv_offsets)
+        return ht_fail(HT_ERR_ARGUMENT, "attention: offsets of queries and keys come together");
+    if (a->batch && a->q_rows && (!a->q.data || !a->out.data || (a->kv_rows && (!a->k.data || !a->v.data))))
+        return ht_fail(HT_ERR_ARGUMENT, "attention: q, k, v or out is NULL");
+    return HT_OK;
+}
+
+static ht_status check_offsets(const int32_t *offsets, size_t batch, size_t longest, const char *of) {
+    for (size_t b = 0; b <= batch; b++) {
+        int32_t before = b ? offsets[b - 1] : 0;
+        if (offsets[b] < before || (b == 0 && offsets[b] != 0))
+            return ht_fail(HT_ERR_ARGUMENT, "attention: offset %zu of the %s is %d after %d; they start at 0 and grow",
+                           b, of, (int)offsets[b], (int)before);
+        if ((size_t)(offsets[b] - before) > longest)
+            return ht_fail(HT_ERR_SHAPE, "attention: sequence %zu has %d %s, the longest is given as %zu", b - 1,
+                           (int)(offsets[b] - before), of, longest);
+    }
+    return HT_OK;
+}
+
+/* Defaults filled in, everything checked that can be read from here. */
+static ht_status complete(const ht_attention_args *args, ht_attention_args *a) {
+    *a = *args;
+    if (a->value_dim == 0)
+        a->value_dim = a->head_dim;
+    if (a->out_dtype == HT_DTYPE_NONE)
+        a->out_dtype = a->dtype;
+    HT_TRY(check_shape(a));
+    if (a->scale == 0)
+        a->scale = 1.0 / sqrt((double)a->head_dim);
+    HT_TRY(check_values(a));
+    if (a->q_offsets && !a->on_gpu) {
+        HT_TRY(check_offsets(a->q_offsets, a->batch, a->q_rows, "queries"));
+        HT_TRY(check_offsets(a->kv_offsets, a->batch, a->kv_rows, "keys"));
+    }
+    return HT_OK;
+}
+
+/* --- Choice ------------------------------------------------------------------------------------------------- */
+
+static int refuses(const ht_attention_kernel *kernel, const ht_attention_args *a, char *why, size_t size) {
+    if (kernel->on_gpu != a->on_gpu) {
+        snprintf(why, size, "the data is on the %s", a->on_gpu ? "GPU" : "host");
+        return 1;
+    }
+    if (kernel->fp8 && a->precision == HT_ATTENTION_INPUT) {
+        snprintf(why, size, "it rounds to fp8 and the precision asked for is input");
+        return 1;
+    }
+    return kernel->refuses && kernel->refuses(a, why, size);
+}
+
+static ht_status choose_named(const ht_attention_args *a, const ht_attention_kernel **out) {
+    char names[160] = "", why[160];
+    for (size_t i = 0; i < KERNEL_COUNT; i++) {
+        size_t used = strlen(names);
+        snprintf(names + used, sizeof names - used, "%s%s", i ? ", " : "", KERNELS[i]->name);
+        if (strcmp(KERNELS[i]->name, a->kernel) != 0)
+            continue;
+        *out = KERNELS[i];
+        if (refuses(KERNELS[i], a, why, sizeof why))
+            return ht_fail(HT_ERR_UNSUPPORTED, "attention: %s cannot run this: %s", a->kernel, why);
+        return HT_OK;
+    }
+    return ht_fail(HT_ERR_ARGUMENT, "attention: no kernel is called %s; known are %s", a->kernel, names);
+}
+
+/* A refusal is worth a word when the row was a candidate: right place and an allowed precision, or fp8 asked for. */
+static int worth_a_word(const ht_attention_kernel *kernel, const ht_attention_args *a) {
+    return kernel->fp8 ? a->precision != HT_ATTENTION_INPUT : kernel->on_gpu == a->on_gpu;
+}
+
+static ht_status choose(const ht_attention_args *a, const ht_attention_kernel **out, ht_attention_report *report) {
+    char why[160];
+    report->reason[0] = '\0';
+    if (a->kernel)
+        return choose_named(a, out);
+    for (size_t i = 0; i < KERNEL_COUNT; i++) {
+        if (!refuses(KERNELS[i], a, why, sizeof why)) {
+            *out = KERNELS[i];
+            return HT_OK;
+        }
+        if (!report->reason[0] && worth_a_word(KERNELS[i], a))
+            snprintf(report->reason, sizeof report->reason, "%s: %s", KERNELS[i]->name, why);
+    }
+    return ht_fail(HT_ERR_UNSUPPORTED, "attention: no kernel can run this; %s",
+                   report->reason[0] ? report->reason : "there is none for data on a GPU in this build");
+}
+
+ht_status ht_attention(ht_context *ctx, const ht_attention_args *args, ht_attention_report *report) {
+    ht_attention_args a;
+    ht_attention_report own;
+    const ht_attention_kernel *kernel = NULL;
+    if (!report)
+        report = &own;
+    *report = (ht_attention_report){.kernel = ""};
+    HT_TRY(complete(args, &a));
+    HT_TRY(choose(&a, &kernel, report));
+    report->kernel = kernel->name;
+    if (a.batch == 0 || a.q_rows == 0)
+        return HT_OK;
+    size_t need = kernel->workspace ? kernel->workspace(&a) : 0;
+    if (need > a.workspace_bytes || (need && !a.workspace))
+        return ht_fail(HT_ERR_ARGUMENT, "attention: %s needs %zu bytes of workspace, got %zu", kernel->name, need,
+                       a.workspace ? a.workspace_bytes : 0);
+    return kernel->run(ctx, &a);
+}
+
+ht_status ht_attention_workspace(const ht_attention_args *args, size_t *bytes) {
+    ht_attention_args a;
+    ht_attention_report report;
+    const ht_attention_kernel *kernel = NULL;
+    *bytes = 0;
+    HT_TRY(complete(args, &a));
+    HT_TRY(choose(&a, &kernel, &report));
+    *bytes = kernel->workspace ? kernel->workspace(&a) : 0;
+    return HT_OK;
+}

@@ -1,0 +1,36 @@
+/* The attention kernels as rows of a table, and what they share. Public part: halftone/attention.h. */
+#ifndef HT_OPS_ATTENTION_H
+#define HT_OPS_ATTENTION_H
+
+#include <stddef.h>
+
+#include <halftone/attention.h>
+
+typedef struct ht_attention_kernel {
+    const char *name, *summary;
+    int on_gpu; /* where the data must be */
+    int fp8;    /* rounds to fp8: only when the precision allows it */
+    /* Non-zero and a reason without the kernel's name when it cannot run this; the arguments are complete and valid. */
+    int (*refuses)(const ht_attention_args *args, char *why, size_t size);
+    size_t (*workspace)(const ht_attention_args *args); /* NULL: none */
+    ht_status (*run)(ht_context *ctx, const ht_attention_args *args);
+} ht_attention_kernel;
+
+/* In the order they are tried. */
+extern const ht_attention_kernel ht_attention_cpu, ht_attention_reference;
+
+/* Sequence b: where its rows begin, in rows of the operands (their batch step is in `batch`), and how many. */
+typedef struct ht_attention_sequence {
+    size_t batch, q_begin, q_rows, kv_begin, kv_rows;
+} ht_attention_sequence;
+ht_attention_sequence ht_attention_sequence_at(const ht_attention_args *args, size_t b);
+
+/* Element offset of (sequence, row, head) in an operand. */
+static inline size_t ht_attention_at(const ht_attention_operand *x, size_t batch, size_t row, size_t head) {
+    return batch * x->batch + row * x->row + head * x->head;
+}
+
+/* Where (b, head, row) of a sequence lies in lse. */
+size_t ht_attention_lse_at(const ht_attention_args *args, size_t b, size_t head, size_t row);
+
+#endif
