@@ -33,8 +33,15 @@ typedef enum cli_kind {
     CLI_NUMBER, /* uint64_t */
     CLI_BYTES,  /* uint64_t; suffixes K M G T (1000) and KiB MiB GiB TiB (1024) */
     CLI_REAL,   /* double */
-    CLI_CHOICE  /* int, index of the word in `argument`: "auto|required|never" */
+    CLI_CHOICE, /* int, index of the word in `argument`: "auto|required|never" */
+    CLI_WORDS   /* cli_words; may be given several times */
 } cli_kind;
+
+/* Values of an option in the order given, NULL last. */
+enum { CLI_MOST_WORDS = 32 };
+typedef struct cli_words {
+    const char *word[CLI_MOST_WORDS + 1];
+} cli_words;
 
 typedef struct cli_option {
     const char *name; /* long name; NULL ends a table */

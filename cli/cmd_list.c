@@ -71,6 +71,33 @@ static const char *summary_of(const entry *e) {
     return e->summary ? e->summary : e->text;
 }
 
+static json_t *settings_json(const char *name) {
+    json_t *settings = json_array();
+    ht_setting_info info;
+    for (size_t i = 0; ht_setting_list(name, i, &info); i++)
+        json_array_append_new(settings, json_pack("{s:s, s:s, s:s, s:s}", "name", info.name, "default", info.standard,
+                                                  "allowed", info.allowed, "summary", info.summary));
+    return settings;
+}
+
+static void print_settings(void) {
+    static const cli_column columns[] = {
+        {"setting", 0, 0}, {"default", 0, 0}, {"allowed", 0, 0}, {"what it is", 0, 0}, {"method", 0, 0}};
+    const ht_list_item *item;
+    ht_setting_info info;
+    cli_table *table = cli_table_create(columns, 5);
+    for (size_t m = 0; (item = ht_method_list(m)); m++)
+        for (size_t i = 0; ht_setting_list(item->name, i, &info); i++) {
+            cli_cell(table, "%s", info.name);
+            cli_cell(table, "%s", info.standard);
+            cli_cell(table, "%s", info.allowed);
+            cli_cell(table, "%s", info.summary);
+            cli_cell(table, "%s", item->name);
+        }
+    putchar('\n');
+    cli_table_print(table, stdout);
+}
+
 static int print_json(const cli_call *call, size_t which) {
     json_t *out = cli_json_begin(call), *items = json_array();
     json_object_set_new(out, "what", json_string(tables[which].name));
@@ -82,6 +109,8 @@ static int print_json(const cli_call *call, size_t which) {
         json_object_set_new(row, tables[which].third, cli_json_text(e.aliases));
         if (tables[which].at == format)
             json_object_set_new(row, "bits_per_value", e.bits > 0 ? cli_json_real(e.bits) : json_null());
+        if (tables[which].at == method)
+            json_object_set_new(row, "settings", settings_json(e.name));
         json_array_append_new(items, row);
     }
     json_object_set_new(out, "items", items);
@@ -104,6 +133,8 @@ static int print_text(const cli_call *call, size_t which) {
         cli_cell(table, "%s", e.aliases ? e.aliases : "");
     }
     cli_table_print(table, stdout);
+    if (tables[which].at == method)
+        print_settings();
     return CLI_DONE;
 }
 

@@ -25,6 +25,8 @@ static const cli_option rows[] = {
     {"scheme", 's', CLI_TEXT, AT(scheme), "SCHEME", NULL, "one scheme for all linears: halftone list schemes"},
     {"recipe", 'r', CLI_TEXT, AT(recipe), "FILE", NULL, "YAML file of rules: which tensors get which scheme"},
     {"method", 'm', CLI_TEXT, AT(method), "METHOD", NULL, "how codes are chosen (default rtn): halftone list methods"},
+    {"set", 0, CLI_WORDS, AT(set), "NAME=VALUE", NULL,
+     "a setting of the method or an option of the scheme; may be given again: halftone list methods"},
     {"profile", 0, CLI_TEXT, AT(profile), "PROFILE", NULL,
      "how the result is stored (default compressed-tensors): halftone list profiles"},
     {"scale-rule", 0, CLI_CHOICE, AT(scale_rule), "default|floor|rceil|ceil|even|mse", "default",
@@ -50,6 +52,7 @@ int cli_quantize_choose(const cli_call *call, ht_quantize_options *out) {
     out->scheme = v->scheme;
     out->recipe_path = v->recipe;
     out->method = v->method;
+    out->set = v->set.word;
     out->profile = v->profile;
     out->scale_rule = rules[v->scale_rule];
     out->scale_dtype = v->scale_dtype ? HT_BF16 : HT_F32;

@@ -29,6 +29,7 @@ typedef struct cli_quantize_values {
     uint64_t shard_size, chunk_size;
     /* The rest is also plan's. */
     const char *scheme, *recipe, *method, *profile;
+    cli_words set;
     int scale_rule, scale_dtype, strict, tensors;
 } cli_quantize_values;
 

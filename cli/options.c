@@ -83,6 +83,15 @@ static int parse_choice(const char *text, const char *words, int *out) {
     return 0;
 }
 
+static int add_word(cli_words *words, const char *text) {
+    size_t count = 0;
+    while (words->word[count])
+        count++;
+    if (count < CLI_MOST_WORDS)
+        words->word[count] = text;
+    return count < CLI_MOST_WORDS;
+}
+
 /* Store one value; returns NULL, or what the text should have been. */
 static const char *store(const cli_option *row, void *values, const char *text) {
     void *field = (char *)values + row->offset;
@@ -102,6 +111,8 @@ static const char *store(const cli_option *row, void *values, const char *text) 
         return parse_bytes(text, field) ? NULL : "a size such as 512M or 2GiB";
     case CLI_REAL:
         return parse_real(text, field) ? NULL : "a number";
+    case CLI_WORDS:
+        return add_word(field, text) ? NULL : "one of the first 32; more are not taken";
     case CLI_CHOICE:
         return parse_choice(text, row->argument, field) ? NULL : row->argument;
     }

@@ -25,6 +25,7 @@ typedef struct ht_quantize_options {
     const char *scheme; /* one of scheme, recipe_path must be given */
     const char *recipe_path;
     const char *method;       /* NULL = "rtn" */
+    const char *const *set;   /* with scheme only: options and settings, "name=value" each, NULL last; NULL = none */
     const char *profile;      /* NULL = the recipe's, else "compressed-tensors" */
     ht_scale_rule scale_rule; /* HT_SCALE_DEFAULT = the recipe's, else mse for MX */
     ht_dtype scale_dtype;     /* of INT and FLOAT8 scales as stored: HT_F32 (default) or HT_BF16 */

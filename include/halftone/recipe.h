@@ -56,6 +56,16 @@ HT_API const ht_list_item *ht_method_list(size_t index);
 HT_API const ht_list_item *ht_profile_list(size_t index);
 HT_API const ht_list_item *ht_architecture_list(size_t index);
 
+/* A setting of a method: an option of its rules in a recipe, `--set name=value` on the command line. */
+typedef struct ht_setting_info {
+    const char *name;
+    const char *summary;
+    char standard[32]; /* value when nothing is said */
+    char allowed[96];  /* "none, static, gar" or "a number from 0 to 1" */
+} ht_setting_info;
+/* Settings of a method by its name; 0 past the last. */
+HT_API int ht_setting_list(const char *method, size_t index, ht_setting_info *out);
+
 typedef struct ht_recipe ht_recipe;
 
 /* A recipe from a file, from text, or the built-in one for a scheme (all linears of the decoder blocks incl. experts;
@@ -64,6 +74,10 @@ typedef struct ht_recipe ht_recipe;
 HT_API ht_status ht_recipe_open(ht_context *ctx, const char *path, ht_recipe **out);
 HT_API ht_status ht_recipe_parse(ht_context *ctx, const char *yaml, size_t bytes, ht_recipe **out);
 HT_API ht_status ht_recipe_for_scheme(ht_context *ctx, const char *scheme, const char *method, ht_recipe **out);
+/* The same with options: set is NULL or names settings of the method and options of the scheme, "name=value" each, and
+ * ends with NULL. Fails with ARGUMENT when one is unknown, out of its limits, or means nothing here. */
+HT_API ht_status ht_recipe_for_settings(ht_context *ctx, const char *scheme, const char *method, const char *const *set,
+                                        ht_recipe **out);
 HT_API void ht_recipe_close(ht_recipe *recipe);
 
 #ifdef __cplusplus

@@ -63,6 +63,8 @@ static void resolve_options(ht_plan *plan, ht_job *job, const ht_rule_options *c
     job->options = ht_rule_options_merge(&job->options, &plan->recipe->options);
     job->scheme = job->rule->scheme;
     ht_rule_options_apply(&job->options, &job->scheme, &job->row);
+    job->settings = ht_settings_merge(&job->rule->settings, &plan->recipe->settings);
+    job->settings = ht_settings_resolve(&job->settings, job->rule->method->item.name);
     if (job->scheme.weight.family == HT_FAMILY_MX && job->row.scale_rule == HT_SCALE_DEFAULT)
         job->row.scale_rule = HT_SCALE_MSE;
 }
@@ -155,12 +157,15 @@ static ht_status choose(ht_plan *plan, const ht_quantize_options *options) {
         return ht_fail(HT_ERR_ARGUMENT, "give %s a scheme or a recipe",
                        options->scheme ? "either, not both:" : "one of the two:");
     if (options->scheme)
-        HT_TRY(ht_recipe_for_scheme(plan->ctx, options->scheme, options->method, &plan->recipe));
+        HT_TRY(ht_recipe_for_settings(plan->ctx, options->scheme, options->method, options->set, &plan->recipe));
     else
         HT_TRY(ht_recipe_open(plan->ctx, options->recipe_path, &plan->recipe));
     if (options->recipe_path && options->method)
         return ht_fail(HT_ERR_ARGUMENT, "the method is the recipe's business: write `method: %s` in %s",
                        options->method, options->recipe_path);
+    if (options->recipe_path && options->set && options->set[0])
+        return ht_fail(HT_ERR_ARGUMENT, "settings are the recipe's business: write them under `options:` in %s",
+                       options->recipe_path);
     const char *profile = options->profile ? options->profile : plan->recipe->profile;
     HT_TRY(ht_profile_find(profile ? profile : "compressed-tensors", &plan->profile));
     if (!plan->profile->layout)

@@ -20,8 +20,9 @@ typedef struct ht_job {
     ht_rule_options options; /* of the command line, the rule and the recipe, in this order */
     ht_scheme scheme;        /* after the options */
     ht_row_options row;
-    ht_layout *layout; /* NULL: kept */
-    size_t first;      /* its output tensors are first .. first + count - 1 */
+    ht_settings settings; /* of the rule's method, resolved */
+    ht_layout *layout;    /* NULL: kept */
+    size_t first;         /* its output tensors are first .. first + count - 1 */
     size_t count;
     size_t shared; /* jobs of equal `shared` have one range (NVFP4 in fused groups); own index if alone */
 } ht_job;

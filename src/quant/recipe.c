@@ -8,6 +8,7 @@
 #include "quant/recipe_rules.h"
 
 #include <errno.h>  /* errno */
+#include <math.h>   /* isnan */
 #include <stdarg.h> /* va_list */
 #include <stdio.h>  /* fopen, vsnprintf */
 #include <string.h> /* strcmp, strlen */
@@ -168,6 +169,13 @@ static ht_status read_method(reader *r, yaml_node_t *value, ht_rule *rule) {
     return placed(r, value, ht_method_find(text, rule ? &rule->method : &r->method));
 }
 
+/* An option of the encoder, or a setting of a method. */
+static ht_status set_option(const reader *r, ht_rule *rule, const char *name, const char *text) {
+    if (ht_settings_knows(name))
+        return ht_settings_set(rule ? &rule->settings : &r->recipe->settings, NULL, name, text);
+    return ht_rule_options_set(rule ? &rule->options : &r->recipe->options, name, text);
+}
+
 static ht_status read_options(reader *r, yaml_node_t *value, ht_rule *rule) {
     if (value->type != YAML_MAPPING_NODE)
         return bad(r, value, "options must be a mapping (option: value)");
@@ -177,8 +185,7 @@ static ht_status read_options(reader *r, yaml_node_t *value, ht_rule *rule) {
         HT_TRY(scalar(r, node_at(r, pair->key), "an option", &name));
         HT_TRY(check_repeated(r, first, pair, name));
         HT_TRY(scalar(r, node_at(r, pair->value), name, &text));
-        HT_TRY(placed(r, node_at(r, pair->key),
-                      ht_rule_options_set(rule ? &rule->options : &r->recipe->options, name, text)));
+        HT_TRY(placed(r, node_at(r, pair->key), set_option(r, rule, name, text)));
     }
     return HT_OK;
 }
@@ -199,6 +206,9 @@ static ht_status check_rule(const reader *r, const yaml_node_t *node, const ht_r
     for (size_t i = 0; i < HT_OPTION_COUNT; i++)
         if (rule->options.value[i] != HT_OPTION_UNSET)
             return bad(r, node, "a rule that keeps has no options; %s is one", ht_option_name((ht_option)i));
+    for (size_t i = 0; i < HT_SETTING_COUNT; i++)
+        if (!isnan(rule->settings.value[i]))
+            return bad(r, node, "a rule that keeps has no options; %s is one", ht_setting_name((ht_setting)i));
     return rule->method ? bad(r, node, "a rule that keeps has no method") : HT_OK;
 }
 
@@ -220,6 +230,7 @@ static ht_status read_rules(reader *r, yaml_node_t *value, ht_rule *unused) {
         yaml_node_t *node = node_at(r, value->data.sequence.items.start[i]);
         ht_rule *rule = &recipe->rule[i];
         rule->options = ht_rule_options_unset();
+        rule->settings = ht_settings_unset();
         recipe->count = i + 1; /* its patterns are released even when reading it fails */
         rule->place = place_of(r, node);
         if (!rule->place)
@@ -274,11 +285,39 @@ static ht_status add_preset(reader *r) {
     const char *place = place_of(r, r->preset_node);
     if (!recipe->rule || !pattern || !place)
         return HT_ERR_MEMORY;
-    ht_rule rule = {.place = place, .pattern = pattern, .count = 1, .preset = 1, .options = ht_rule_options_unset()};
+    ht_rule rule = {.place = place,
+                    .pattern = pattern,
+                    .count = 1,
+                    .preset = 1,
+                    .options = ht_rule_options_unset(),
+                    .settings = ht_settings_unset()};
     HT_TRY(ht_pattern_compile("linear", pattern));
     pattern->number = recipe->patterns++;
     HT_TRY(placed(r, r->preset_node, ht_scheme_parse(r->preset, &rule.scheme)));
     recipe->rule[recipe->count++] = rule;
+    return HT_OK;
+}
+
+/* Does a method of any rule know the setting? */
+static int known_to_a_rule(const ht_recipe *recipe, ht_setting setting) {
+    for (size_t i = 0; i < recipe->count; i++)
+        if (!recipe->rule[i].keep && ht_setting_of(setting, recipe->rule[i].method->item.name))
+            return 1;
+    return 0;
+}
+
+/* Settings of a rule are known to its method, defaults to the method of at least one rule. */
+static ht_status check_settings(const reader *r, const yaml_node_t *root) {
+    const ht_recipe *recipe = r->recipe;
+    for (size_t i = 0; i < recipe->count; i++) {
+        const ht_rule *rule = &recipe->rule[i];
+        if (!rule->keep && ht_settings_check(&rule->settings, rule->method->item.name) != HT_OK)
+            return ht_fail_prefix(HT_ERR_CORRUPT, "%s", rule->place);
+    }
+    for (size_t i = 0; i < HT_SETTING_COUNT; i++)
+        if (!isnan(recipe->settings.value[i]) && !known_to_a_rule(recipe, (ht_setting)i))
+            return bad(r, root, "the option %s means nothing for the method of any rule",
+                       ht_setting_name((ht_setting)i));
     return HT_OK;
 }
 
@@ -312,7 +351,8 @@ static ht_status read_document(reader *r, yaml_node_t *root) {
         HT_TRY(add_preset(r));
     if (!r->recipe->count)
         return bad(r, root, "the recipe has neither rules nor a preset");
-    return finish_methods(r);
+    HT_TRY(finish_methods(r));
+    return check_settings(r, root);
 }
 
 /* --- Parsing ---------------------------------------------------------------------------------------------- */
@@ -359,7 +399,7 @@ static ht_status parse(ht_recipe *recipe) {
     return status;
 }
 
-static ht_status create(ht_context *ctx, const char *source, const char *yaml, size_t bytes, ht_recipe **out) {
+ht_status ht_recipe_create(ht_context *ctx, const char *source, const char *yaml, size_t bytes, ht_recipe **out) {
     *out = NULL;
     if (bytes > LONGEST_RECIPE)
         return ht_fail(HT_ERR_CORRUPT, "%s: %zu bytes; a recipe has at most %d", source, bytes, LONGEST_RECIPE);
@@ -367,6 +407,7 @@ static ht_status create(ht_context *ctx, const char *source, const char *yaml, s
     HT_TRY(ht_allocate(ctx, 1, sizeof *recipe, "recipe", &recipe));
     recipe->ctx = ctx;
     recipe->options = ht_rule_options_unset();
+    recipe->settings = ht_settings_unset();
     ht_arena_init(&recipe->arena, ctx);
     recipe->source = ht_arena_string(&recipe->arena, source, strlen(source));
     recipe->text = ht_arena_string(&recipe->arena, yaml, bytes);
@@ -381,7 +422,7 @@ static ht_status create(ht_context *ctx, const char *source, const char *yaml, s
 }
 
 ht_status ht_recipe_parse(ht_context *ctx, const char *yaml, size_t bytes, ht_recipe **out) {
-    return create(ctx, "recipe", yaml, bytes, out);
+    return ht_recipe_create(ctx, "recipe", yaml, bytes, out);
 }
 
 ht_status ht_recipe_open(ht_context *ctx, const char *path, ht_recipe **out) {
@@ -396,25 +437,11 @@ ht_status ht_recipe_open(ht_context *ctx, const char *path, ht_recipe **out) {
         if (ferror(file))
             status = ht_fail(HT_ERR_IO, "%s: cannot read the recipe: %s", path, strerror(errno));
         else
-            status = create(ctx, path, text, bytes, out);
+            status = ht_recipe_create(ctx, path, text, bytes, out);
     }
     ht_release(ctx, text);
     fclose(file);
     return status;
-}
-
-ht_status ht_recipe_for_scheme(ht_context *ctx, const char *scheme, const char *method, ht_recipe **out) {
-    *out = NULL;
-    ht_scheme parsed;
-    const ht_method *found;
-    HT_TRY(ht_scheme_parse(scheme, &parsed));
-    HT_TRY(ht_method_find(method ? method : "rtn", &found));
-    if (found->accepts)
-        HT_TRY(found->accepts(&parsed));
-    char yaml[256], source[64];
-    int bytes = snprintf(yaml, sizeof yaml, "version: 1\npreset: %s\nmethod: %s\n", parsed.name, found->item.name);
-    snprintf(source, sizeof source, "recipe of scheme %s", parsed.name);
-    return create(ctx, source, yaml, (size_t)bytes, out);
 }
 
 void ht_recipe_close(ht_recipe *recipe) {

@@ -11,6 +11,7 @@
 #include "quant/classify.h"
 #include "quant/methods.h"
 #include "quant/rule_options.h"
+#include "quant/settings.h"
 
 struct pcre2_real_code_8;
 
@@ -30,6 +31,7 @@ typedef struct ht_rule {
     ht_scheme scheme;
     const ht_method *method;
     ht_rule_options options; /* the rule's own */
+    ht_settings settings;    /* the rule's own; NaN = not said */
 } ht_rule;
 
 struct ht_recipe {
@@ -41,10 +43,14 @@ struct ht_recipe {
     const char *profile; /* NULL = not said */
     int allow_mixed_groups;
     ht_rule_options options; /* defaults for every rule */
+    ht_settings settings;    /* likewise */
     ht_rule *rule;
     size_t count;
     size_t patterns;
 };
+
+/* A recipe of this text; source stands before messages. Fails with CORRUPT, MEMORY. */
+ht_status ht_recipe_create(ht_context *ctx, const char *source, const char *yaml, size_t bytes, ht_recipe **out);
 
 /* Compile a pattern of the language of docs/recipes.md. Fails with ARGUMENT: a broken regular expression or glob. */
 ht_status ht_pattern_compile(const char *text, ht_pattern *out);

@@ -10,6 +10,7 @@
 
 #include "base/nearest.h"
 #include "base/status.h"
+#include "quant/settings.h"
 
 enum { MOST_VALUES = 6, TEXT = 128 };
 enum {
@@ -85,8 +86,13 @@ static ht_status unknown_option(const char *name) {
         ht_nearest_offer(&nearest, table[i].name);
         used += (size_t)snprintf(all + used, sizeof all - used, "%s%s", used ? ", " : "", table[i].name);
     }
-    return ht_fail(HT_ERR_ARGUMENT, "option \"%.64s\" is unknown; the nearest is %s; allowed: %s", name, nearest.found,
-                   all);
+    for (size_t i = 0; ht_setting_at(i); i++)
+        ht_nearest_offer(&nearest, ht_setting_at(i));
+    return ht_fail(
+        HT_ERR_ARGUMENT,
+        "option \"%.64s\" is unknown; the nearest is %s; allowed: %s and the method's settings (`halftone list "
+        "methods`)",
+        name, nearest.found, all);
 }
 
 ht_status ht_rule_options_set(ht_rule_options *options, const char *name, const char *value) {

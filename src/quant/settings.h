@@ -44,12 +44,28 @@ enum { HT_SCALES_ORIGINAL, HT_SCALES_AT_GROUP, HT_SCALES_SEARCHED };
 enum { HT_HESSIAN_FLOAT, HT_HESSIAN_QUANTIZED };
 enum { HT_PLACEMENT_FUSE, HT_PLACEMENT_APPLY };
 
-/* Defaults of a method (by its name in the methods table). */
+/* `method` below: a name of the methods table, or several joined by '+' ("smooth+gptq"), which know what any of them
+ * knows; NULL in ht_settings_set: any method. */
+
+/* Defaults of a method; where several know a setting, the last one's. Zero for settings that it does not know. */
 ht_settings ht_settings_default(const char *method);
+/* Nothing said: every value NaN. What a recipe is read into. */
+ht_settings ht_settings_unset(void);
+/* What first says, else what second says. */
+ht_settings ht_settings_merge(const ht_settings *first, const ht_settings *second);
 /* Set one by its name and text. ARGUMENT: unknown name (nearest named), value outside its limits, or an option that
  * this method does not know. */
 ht_status ht_settings_set(ht_settings *settings, const char *method, const char *name, const char *value);
+/* HT_OK when the method knows every setting that is said; else ARGUMENT, naming what it takes. */
+ht_status ht_settings_check(const ht_settings *settings, const char *method);
+/* A method's settings in force: what is said and known to it, else its defaults. */
+ht_settings ht_settings_resolve(const ht_settings *said, const char *method);
 /* Is this the name of a setting of any method? */
 int ht_settings_knows(const char *name);
+/* Does the method know the setting? */
+int ht_setting_of(ht_setting setting, const char *method);
+const char *ht_setting_name(ht_setting setting);
+/* The settings' names for "did you mean". NULL past the last. */
+const char *ht_setting_at(size_t index);
 
 #endif

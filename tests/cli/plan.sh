@@ -11,6 +11,11 @@ sed '/"seconds"/d' out.json >plan.json
 cmp plan.json dry.json || fail "quantize --dry-run is not plan"
 check ! -e out
 
+# Settings reach the recipe; what means nothing is refused.
+expect 0 halftone plan "$MODEL" --scheme int4 --set scale_dtype=bf16 --set int_rule=full --json >out.json
+check "$(json out.json quantized)" -gt 0
+expect 2 halftone plan "$MODEL" --scheme int4 --set damp=0.1
+expect 2 halftone plan "$MODEL" --scheme int4 --set int_rule
 expect 2 halftone plan "$MODEL"
 expect 2 halftone plan "$MODEL" --scheme mxfp4 --recipe r.yaml
 expect 2 halftone plan "$MODEL" --scheme mxpf4

@@ -70,8 +70,29 @@ static void test_schemes(void) {
     free(page);
 }
 
+/* Every method has a section with its settings. */
+static void test_methods(void) {
+    char *page = read_page("methods.md");
+    const ht_list_item *item;
+    for (size_t m = 0; (item = ht_method_list(m)); m++) {
+        char title[64];
+        snprintf(title, sizeof title, "\n## %s\n", item->name);
+        const char *section = strstr(page, title);
+        if (!CHECK_CONTAINS(page, title))
+            continue;
+        ht_setting_info info;
+        for (size_t i = 0; ht_setting_list(item->name, i, &info); i++) {
+            char row[96];
+            snprintf(row, sizeof row, "| `%s` | `%s` |", info.name, info.standard);
+            CHECK_CONTAINS(section, row);
+        }
+    }
+    free(page);
+}
+
 int main(void) {
     RUN(test_recipes);
+    RUN(test_methods);
     RUN(test_schemes);
     return check_finish();
 }
