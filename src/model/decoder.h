@@ -20,6 +20,7 @@ typedef struct ht_projection {
     ht_linear **linear; /* [members][parts] */
     size_t parts;       /* 1: fused in the file */
     size_t members;     /* experts stored apart; else 1 */
+    size_t *parameter;  /* [members][parts] of the checkpoint */
     int batched;        /* one linear holds all experts */
     int interleaved;    /* outputs alternate between gate and up */
     size_t offset[HT_MAX_PARTS], width, inputs;
@@ -36,6 +37,7 @@ typedef struct ht_layer {
 /* Intermediate results of up to `tokens` tokens. */
 typedef struct ht_activations {
     size_t tokens;
+    size_t spread;     /* experts per token that there is room for */
     float *x;          /* [hidden] residual stream */
     float *normed;     /* [hidden] input of the next block; after the last layer, of the head */
     float *qkv;        /* [qkv width] */
@@ -76,13 +78,21 @@ struct ht_model {
 struct ht_sequence {
     ht_model *model;
     size_t capacity, length;
-    float *k, *v; /* [layers][kv_heads][capacity][head_dim] */
+    size_t layers; /* that the cache has room for: all, or one at a time (block.h) */
+    float *k, *v;  /* [layers][kv_heads][capacity][head_dim] */
     float *frequency, rope_factor;
     float *cosine, *sine; /* [HT_CHUNK][rotary / 2] of positions from rope_first on */
     size_t rope_first, rope_count;
 };
 
 enum { HT_CHUNK = 512 }; /* tokens of one pass: bounds the scratch */
+
+typedef struct ht_pass ht_pass; /* model/block.h */
+
+/* Scratch for passes of up to `tokens` tokens, each sent to `spread` experts (0: as many as the config says). */
+ht_status ht_decoder_reserve(ht_model *model, size_t tokens, size_t spread);
+/* The sequence's rotary table covers [first, first + count). */
+void ht_decoder_rotate(ht_sequence *sequence, size_t first, size_t count);
 
 /* Append `count` <= HT_CHUNK tokens (checked ids, within capacity). Afterwards model->act.normed holds the final hidden
  * rows [count, hidden]. On failure the sequence is as before. */
@@ -95,18 +105,21 @@ ht_status ht_decoder_logits(ht_model *model, const float *hidden, size_t rows, f
 ht_status ht_decoder_check(const ht_sequence *sequence, const int32_t *ids, size_t count);
 
 /* work(arg, first row, row count) over blocks of rows on all threads. */
-typedef void ht_rows_fn(void *arg, size_t row, size_t count);
-ht_status ht_for_rows(ht_context *ctx, size_t rows, ht_rows_fn *work, void *arg);
+typedef void ht_some_rows_fn(void *arg, size_t row, size_t count);
+ht_status ht_for_rows(ht_context *ctx, size_t rows, ht_some_rows_fn *work, void *arg);
 
 /* y[row] of all parts of a projection for m rows of x; `jobs` has room for HT_MAX_PARTS. Returns their number. */
 size_t ht_projection_jobs(const ht_projection *projection, size_t expert, const float *x, size_t m, float *y,
                           ht_linear_job *jobs);
 
-/* act.out = experts(act.normed) of a sparse layer, for m tokens. */
-ht_status ht_experts_pass(ht_model *model, const ht_layer *layer, size_t index, size_t m);
+/* act.out = experts(act.normed) of a sparse layer. */
+ht_status ht_experts_pass(ht_pass *pass);
 
 /* act.gated = gate(act.gate_up) for `rows` rows. */
 ht_status ht_gate_rows(ht_model *model, const ht_layer *layer, size_t rows);
+
+/* A sequence whose cache holds `layers` layers. */
+ht_status ht_sequence_create_for(ht_model *model, size_t capacity, size_t layers, ht_sequence **out);
 
 /* Everything of the model but the checkpoint (load.c). */
 ht_status ht_model_load(ht_model *model);

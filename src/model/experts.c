@@ -10,7 +10,7 @@
  * two orders of softmax and selection are those of Qwen3-MoE, Mixtral, OLMoE (softmax first) and gpt-oss (selection
  * first).
  * SPDX-License-Identifier: BSD-3-Clause */
-#include "model/decoder.h"
+#include "model/block.h"
 
 #include <math.h>   /* INFINITY */
 #include <string.h> /* memcpy */
@@ -19,10 +19,13 @@
 #include "base/status.h"
 
 struct experts {
+    ht_pass *pass;
     ht_model *model;
     const ht_layer *layer;
     size_t m;
-    size_t *begin; /* [experts + 1] first gathered row of each */
+    size_t slots;   /* experts that a token's row goes to; those past experts_per_token are watched only */
+    size_t *begin;  /* [experts + 1] first gathered row of each */
+    int32_t *token; /* [m * slots] of each gathered row; NULL when nobody watches */
 };
 
 /* --- routing --------------------------------------------------------------------------------------------------- */
@@ -45,13 +48,13 @@ static void route_rows(void *arg, size_t row, size_t count) {
     const struct experts *x = arg;
     const ht_decoder_config *c = &x->model->config;
     ht_softmax_fn *softmax = x->model->kernels.of[HT_OPERATION_SOFTMAX].softmax;
-    size_t k = c->experts_per_token;
+    size_t k = c->experts_per_token, slots = x->slots;
     int first = c->architecture->router == HT_ROUTER_SOFTMAX_FIRST;
     for (size_t i = row; i < row + count; i++) {
-        float *score = x->model->act.router + i * c->experts, *share = x->model->act.share + i * k, max;
-        int32_t *chosen = x->model->act.chosen + i * k;
+        float *score = x->model->act.router + i * c->experts, *share = x->model->act.share + i * slots, max;
+        int32_t *chosen = x->model->act.chosen + i * slots;
         double sum = first ? softmax(score, c->experts, -INFINITY, score, &max) : 0;
-        choose_best(score, c->experts, k, chosen);
+        choose_best(score, c->experts, slots, chosen);
         for (size_t n = 0; n < k; n++)
             share[n] = score[chosen[n]];
         if (!first)
@@ -67,15 +70,18 @@ static void route_rows(void *arg, size_t row, size_t count) {
 /* Rows of `gathered` by expert, tokens in order within each. */
 static void assign_slots(struct experts *x) {
     const ht_decoder_config *c = &x->model->config;
-    size_t k = c->experts_per_token;
+    size_t k = x->slots;
     const int32_t *chosen = x->model->act.chosen;
     memset(x->begin, 0, (c->experts + 1) * sizeof *x->begin);
     for (size_t i = 0; i < x->m * k; i++)
         x->begin[chosen[i] + 1]++;
     for (size_t e = 0; e < c->experts; e++)
         x->begin[e + 1] += x->begin[e];
-    for (size_t i = 0; i < x->m * k; i++)
+    for (size_t i = 0; i < x->m * k; i++) {
         x->model->act.slot[i] = (int32_t)x->begin[chosen[i]]++;
+        if (x->token)
+            x->token[x->model->act.slot[i]] = (int32_t)(i / k);
+    }
     for (size_t e = c->experts; e > 0; e--)
         x->begin[e] = x->begin[e - 1];
     x->begin[0] = 0;
@@ -86,7 +92,7 @@ static void assign_slots(struct experts *x) {
 static void gather_rows(void *arg, size_t row, size_t count) {
     const struct experts *x = arg;
     const ht_activations *act = &x->model->act;
-    size_t hidden = x->model->config.hidden, k = x->model->config.experts_per_token;
+    size_t hidden = x->model->config.hidden, k = x->slots;
     for (size_t i = row * k; i < (row + count) * k; i++)
         memcpy(act->gathered + (size_t)act->slot[i] * hidden, act->normed + i / k * hidden, hidden * sizeof(float));
 }
@@ -98,7 +104,7 @@ static void combine_rows(void *arg, size_t row, size_t count) {
     for (size_t i = row; i < row + count; i++) {
         float *out = act->out + i * hidden;
         memset(out, 0, hidden * sizeof *out);
-        for (size_t n = i * k; n < (i + 1) * k; n++) {
+        for (size_t n = i * x->slots; n < i * x->slots + k; n++) {
             const float *from = act->expert_out + (size_t)act->slot[n] * hidden;
             for (size_t j = 0; j < hidden; j++)
                 out[j] += act->share[n] * from[j];
@@ -106,10 +112,20 @@ static void combine_rows(void *arg, size_t row, size_t count) {
     }
 }
 
-static ht_status run_experts(const struct experts *x, const ht_projection *projection, const float *in, float *out,
-                             ht_linear_job *jobs) {
+static ht_status see_experts(const struct experts *x, ht_site site, const float *in, size_t cols) {
+    for (size_t e = 0; x->pass->watch && e < x->model->config.experts; e++) {
+        size_t row = x->begin[e], rows = x->begin[e + 1] - row;
+        if (rows)
+            HT_TRY(ht_block_see(x->pass, site, e, in + row * cols, rows, cols, x->token + row));
+    }
+    return HT_OK;
+}
+
+static ht_status run_experts(const struct experts *x, ht_site site, const ht_projection *projection, const float *in,
+                             float *out, ht_linear_job *jobs) {
+    HT_TRY(see_experts(x, site, in, projection->inputs));
     size_t count = 0;
-    for (size_t e = 0; e < x->model->config.experts; e++) {
+    for (size_t e = 0; e < x->model->config.experts && !x->pass->stopped; e++) {
         size_t row = x->begin[e], rows = x->begin[e + 1] - row;
         if (rows)
             count += ht_projection_jobs(projection, e, in + row * projection->inputs, rows,
@@ -118,32 +134,57 @@ static ht_status run_experts(const struct experts *x, const ht_projection *proje
     return ht_linear_run(jobs, count, &x->model->workspace);
 }
 
-static ht_status run_layer(struct experts *x, size_t index, ht_linear_job *jobs) {
+static ht_status route(struct experts *x, ht_linear_job *jobs) {
     ht_model *model = x->model;
     const ht_activations *act = &model->act;
+    HT_TRY(ht_block_see(x->pass, HT_SITE_ROUTER, 0, act->normed, x->m, model->config.hidden, NULL));
+    if (x->pass->stopped)
+        return HT_OK;
     size_t count = ht_projection_jobs(&x->layer->router, 0, act->normed, x->m, act->router, jobs);
     HT_TRY(ht_linear_run(jobs, count, &model->workspace));
     if (model->tap)
-        model->tap(model->tap_user, "router", index, act->router, x->m, model->config.experts);
+        model->tap(model->tap_user, "router", x->pass->index, act->router, x->m, model->config.experts);
     HT_TRY(ht_for_rows(model->ctx, x->m, route_rows, x));
     assign_slots(x);
-    HT_TRY(ht_for_rows(model->ctx, x->m, gather_rows, x));
-    HT_TRY(run_experts(x, &x->layer->gate_up, act->gathered, act->gate_up, jobs));
-    HT_TRY(ht_gate_rows(model, x->layer, x->m * model->config.experts_per_token));
-    HT_TRY(run_experts(x, &x->layer->down, act->gated, act->expert_out, jobs));
-    return ht_for_rows(model->ctx, x->m, combine_rows, x);
+    return HT_OK;
 }
 
-ht_status ht_experts_pass(ht_model *model, const ht_layer *layer, size_t index, size_t m) {
-    struct experts x = {.model = model, .layer = layer, .m = m};
-    size_t experts = model->config.experts;
+static ht_status run_layer(struct experts *x, ht_linear_job *jobs) {
+    ht_model *model = x->model;
+    const ht_activations *act = &model->act;
+    HT_TRY(route(x, jobs));
+    if (x->pass->stopped)
+        return HT_OK;
+    HT_TRY(ht_for_rows(model->ctx, x->m, gather_rows, x));
+    HT_TRY(run_experts(x, HT_SITE_GATE_UP, &x->layer->gate_up, act->gathered, act->gate_up, jobs));
+    if (x->pass->stopped)
+        return HT_OK;
+    HT_TRY(ht_gate_rows(model, x->layer, x->m * x->slots));
+    HT_TRY(run_experts(x, HT_SITE_DOWN, &x->layer->down, act->gated, act->expert_out, jobs));
+    return x->pass->stopped ? HT_OK : ht_for_rows(model->ctx, x->m, combine_rows, x);
+}
+
+ht_status ht_experts_pass(ht_pass *pass) {
+    ht_model *model = pass->model;
+    size_t experts = model->config.experts, k = model->config.experts_per_token;
+    size_t spread = pass->watch ? pass->watch->spread : 0;
+    struct experts x = {.pass = pass,
+                        .model = model,
+                        .layer = pass->layer,
+                        .m = pass->m,
+                        .slots = spread < k         ? k
+                                 : spread < experts ? spread
+                                                    : experts};
     ht_linear_job *jobs = NULL;
     ht_status status = ht_allocate_raw(model->ctx, experts + 1, sizeof *x.begin, "expert rows", &x.begin);
+    if (status == HT_OK && pass->watch)
+        status = ht_allocate_raw(model->ctx, x.m * x.slots, sizeof *x.token, "tokens of expert rows", &x.token);
     if (status == HT_OK)
         status = ht_allocate_raw(model->ctx, experts * HT_MAX_PARTS, sizeof *jobs, "expert products", &jobs);
     if (status == HT_OK)
-        status = run_layer(&x, index, jobs);
+        status = run_layer(&x, jobs);
     ht_release(model->ctx, jobs);
+    ht_release(model->ctx, x.token);
     ht_release(model->ctx, x.begin);
     return status;
 }

@@ -142,10 +142,11 @@ static ht_status check_shape(const struct loader *loader, const ht_parameter *pa
 }
 
 static ht_status read_linear(struct loader *loader, const char *name, size_t batch, size_t outputs, size_t inputs,
-                             int has_bias, ht_linear **out) {
+                             int has_bias, size_t *index, ht_linear **out) {
     const ht_parameter *parameter = take(loader, name);
     if (!parameter)
         return missing(loader, name);
+    *index = find(loader, name);
     ht_weight weight;
     HT_TRY(check_shape(loader, parameter, batch, outputs, inputs, &weight));
     ht_linear_options options = {.input = parameter->has_input ? &parameter->input : NULL,
@@ -167,21 +168,26 @@ struct request {
     int has_bias, interleaved;
 };
 
+static ht_status make_places(struct loader *loader, ht_projection *out) {
+    size_t count = out->members * out->parts;
+    out->linear = ht_arena_alloc(&loader->model->arena, count * sizeof *out->linear);
+    out->parameter = ht_arena_alloc(&loader->model->arena, count * sizeof *out->parameter);
+    return out->linear && out->parameter ? HT_OK : HT_ERR_MEMORY;
+}
+
 static ht_status read_parts(struct loader *loader, const struct request *request, size_t layer, ht_role fused,
                             ht_projection *out) {
     out->parts = fused == HT_ROLE_COUNT ? request->parts : 1;
     out->members = request->experts ? request->experts : 1;
     out->interleaved = request->interleaved && fused != HT_ROLE_COUNT;
-    out->linear = ht_arena_alloc(&loader->model->arena, out->members * out->parts * sizeof *out->linear);
-    if (!out->linear)
-        return HT_ERR_MEMORY;
+    HT_TRY(make_places(loader, out));
     for (size_t e = 0; e < out->members; e++)
         for (size_t p = 0; p < out->parts; p++) {
             char name[NAME];
             name_of(loader, fused == HT_ROLE_COUNT ? request->part[p] : fused, layer, e, name);
             size_t outputs = fused == HT_ROLE_COUNT ? request->size[p] : out->width;
             HT_TRY(read_linear(loader, name, 1, outputs, request->inputs, request->has_bias,
-                               &out->linear[e * out->parts + p]));
+                               &out->parameter[e * out->parts + p], &out->linear[e * out->parts + p]));
         }
     return HT_OK;
 }
@@ -191,10 +197,9 @@ static ht_status read_batched(struct loader *loader, const struct request *reque
     out->parts = out->members = 1;
     out->batched = 1;
     out->interleaved = request->interleaved;
-    out->linear = ht_arena_alloc(&loader->model->arena, sizeof *out->linear);
-    if (!out->linear)
-        return HT_ERR_MEMORY;
-    return read_linear(loader, name, request->experts, out->width, request->inputs, request->has_bias, out->linear);
+    HT_TRY(make_places(loader, out));
+    return read_linear(loader, name, request->experts, out->width, request->inputs, request->has_bias, out->parameter,
+                       out->linear);
 }
 
 static ht_status read_projection(struct loader *loader, const struct request *request, size_t layer,
@@ -320,7 +325,8 @@ static ht_status read_ends(struct loader *loader) {
     HT_TRY(read_norm(loader, HT_ROLE_FINAL_NORM, 0, c->hidden, &model->final_norm));
     if (!c->tied)
         name_of(loader, HT_ROLE_HEAD, 0, 0, name);
-    return read_linear(loader, name, 1, c->vocabulary, c->hidden, 0, &model->head);
+    size_t unused;
+    return read_linear(loader, name, 1, c->vocabulary, c->hidden, 0, &unused, &model->head);
 }
 
 /* --- what is left over ---------------------------------------------------------------------------------------------

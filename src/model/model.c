@@ -114,6 +114,10 @@ ht_model_info ht_model_describe(const ht_model *model) {
 /* --- sequences ------------------------------------------------------------------------------------------------- */
 
 ht_status ht_sequence_create(ht_model *model, size_t capacity, ht_sequence **out) {
+    return ht_sequence_create_for(model, capacity, model->config.layers, out);
+}
+
+ht_status ht_sequence_create_for(ht_model *model, size_t capacity, size_t layers, ht_sequence **out) {
     *out = NULL;
     const ht_decoder_config *c = &model->config;
     ht_context *ctx = model->ctx;
@@ -121,10 +125,11 @@ ht_status ht_sequence_create(ht_model *model, size_t capacity, ht_sequence **out
     if (capacity == 0 || capacity > (size_t)1 << 30)
         return ht_fail(HT_ERR_ARGUMENT, "sequence: a capacity of %zu tokens, 1 to 2^30 is possible", capacity);
     size_t chunk = capacity < HT_CHUNK ? capacity : HT_CHUNK, half = c->rotary / 2;
-    size_t row = c->layers * c->kv_heads * c->head_dim * sizeof(float);
+    size_t row = layers * c->kv_heads * c->head_dim * sizeof(float);
     HT_TRY(ht_allocate(ctx, 1, sizeof *sequence, "sequence", &sequence));
     sequence->model = model;
     sequence->capacity = capacity;
+    sequence->layers = layers;
     ht_status status = ht_allocate_raw(ctx, capacity, row, "key cache", &sequence->k);
     if (status == HT_OK)
         status = ht_allocate_raw(ctx, capacity, row, "value cache", &sequence->v);
