@@ -19,6 +19,7 @@
 #include <halftone/format.h>
 
 #include "kernels/attention.h"
+#include "kernels/dense.h"
 #include "kernels/dot.h"
 #include "kernels/matmul.h"
 #include "kernels/rows.h"
@@ -34,7 +35,8 @@
     X(ROPE, "rope")                                                                                                    \
     X(GATE, "gate")                                                                                                    \
     X(SOFTMAX, "softmax")                                                                                              \
-    X(SOFTCAP, "softcap")
+    X(SOFTCAP, "softcap")                                                                                              \
+    X(DENSE, "dense")
 
 typedef enum ht_operation {
 #define HT_OPERATION_ENUMERATOR(name, text) HT_OPERATION_##name,
@@ -54,6 +56,7 @@ typedef union ht_kernel_fn {
     ht_gate_fn *gate;
     ht_softmax_fn *softmax;
     ht_softcap_fn *softcap;
+    ht_dense_fn *dense;
 } ht_kernel_fn;
 
 typedef struct ht_kernel_row {

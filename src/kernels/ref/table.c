@@ -50,5 +50,6 @@ const ht_kernel_row ht_kernel_rows_ref[] = {
     {.operation = HT_OPERATION_GATE, .name = "f32_ref", .fn.gate = ht_gate_f32_ref},
     {.operation = HT_OPERATION_SOFTMAX, .name = "f32_ref", .fn.softmax = ht_softmax_f32_ref},
     {.operation = HT_OPERATION_SOFTCAP, .name = "f32_ref", .fn.softcap = ht_softcap_f32_ref},
+    {.operation = HT_OPERATION_DENSE, .name = "f32_ref", .fn.dense = ht_dense_f32_ref},
     {.name = NULL},
 };

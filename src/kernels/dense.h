@@ -1,0 +1,28 @@
+/* Dense f32 products on packed panels: the inner tile under every matrix product of calibration (ops/dense.h). Contract
+ * of all variants.
+ *
+ *     a   [k, HT_DENSE_ROWS]   one step of k after the other: HT_DENSE_ROWS values of the left matrix
+ *     b   [k, HT_DENSE_COLS]   likewise, of the right matrix
+ *     c   [HT_DENSE_ROWS, c_stride]
+ *
+ *     c[i][j] += sum over q < k of a[q][i] * b[q][j]
+ *
+ * Unlike the other kernels (kernels.h) this one multiplies and adds fused, because that doubles its rate. The order is
+ * fixed all the same, so every variant gives the same bits: the sum starts at +0, takes q = 0, 1, ..., k - 1 in order
+ * with one fused multiply-add each, and is then added to c with one rounding. Which instruction set computes it, and
+ * where the tile lies in the matrix, do not enter. NaN payloads are not specified. a and b are 64-byte aligned. */
+#ifndef HT_KERNELS_DENSE_H
+#define HT_KERNELS_DENSE_H
+
+#include <stddef.h>
+
+enum {
+    HT_DENSE_ROWS = 12,
+    HT_DENSE_COLS = 32,
+    HT_DENSE_DEPTH = 256 /* ops/dense.h hands over at most so many steps at a time: the unit of summation */
+};
+
+typedef void ht_dense_fn(const float *a, const float *b, size_t k, float *c, size_t c_stride);
+ht_dense_fn ht_dense_f32_ref, ht_dense_f32_fma, ht_dense_f32_avx512;
+
+#endif

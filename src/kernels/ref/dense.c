@@ -1,0 +1,17 @@
+/* The dense tile for any machine: fmaf, which the language defines to round once. Where the processor has a fused
+ * multiply-add (AArch64) the loops over columns become vector code; elsewhere it is slow and exact.
+ * SPDX-License-Identifier: BSD-3-Clause */
+#include "kernels/dense.h"
+
+#include <math.h> /* fmaf */
+
+void ht_dense_f32_ref(const float *a, const float *b, size_t k, float *c, size_t c_stride) {
+    float sum[HT_DENSE_ROWS][HT_DENSE_COLS] = {{0}};
+    for (size_t q = 0; q < k; q++)
+        for (size_t i = 0; i < HT_DENSE_ROWS; i++)
+            for (size_t j = 0; j < HT_DENSE_COLS; j++)
+                sum[i][j] = fmaf(a[q * HT_DENSE_ROWS + i], b[q * HT_DENSE_COLS + j], sum[i][j]);
+    for (size_t i = 0; i < HT_DENSE_ROWS; i++)
+        for (size_t j = 0; j < HT_DENSE_COLS; j++)
+            c[i * c_stride + j] += sum[i][j];
+}

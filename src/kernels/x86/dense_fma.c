@@ -1,0 +1,33 @@
+/* The dense tile with AVX2 and FMA: blocks of 6 rows by two registers, 12 sums, two values of b and one of a.
+ * SPDX-License-Identifier: BSD-3-Clause */
+#include "kernels/dense.h"
+
+#include <immintrin.h>
+
+enum { BLOCK_ROWS = 6, BLOCK_LANES = 2 };
+typedef __m256 lanes;
+
+static inline lanes lanes_load(const float *from) {
+    return _mm256_loadu_ps(from);
+}
+static inline void lanes_store(float *to, lanes x) {
+    _mm256_storeu_ps(to, x);
+}
+static inline lanes lanes_all(float x) {
+    return _mm256_set1_ps(x);
+}
+static inline lanes lanes_zero(void) {
+    return _mm256_setzero_ps();
+}
+static inline lanes lanes_add(lanes a, lanes b) {
+    return _mm256_add_ps(a, b);
+}
+static inline lanes lanes_fma(lanes a, lanes b, lanes c) {
+    return _mm256_fmadd_ps(a, b, c);
+}
+
+#include "kernels/body/dense.h"
+
+void ht_dense_f32_fma(const float *a, const float *b, size_t k, float *c, size_t c_stride) {
+    dense_tile(a, b, k, c, c_stride);
+}
