@@ -30,6 +30,7 @@ void cli_signals_watch(ht_context *ctx) {
     sigemptyset(&action.sa_mask);
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
+    signal(SIGXFSZ, SIG_IGN); /* a size limit is an error of the write, as a full disk is */
 }
 
 int cli_signals_seen(void) {

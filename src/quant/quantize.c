@@ -4,8 +4,11 @@
  * is made: what is quantized and how, which linears are not, and under quantization_config.halftone the recipe itself,
  * so that the result says how it came about.
  * SPDX-License-Identifier: BSD-3-Clause */
-#include <stdlib.h> /* free */
-#include <string.h> /* strlen */
+#include <limits.h>   /* PATH_MAX */
+#include <stdio.h>    /* snprintf */
+#include <stdlib.h>   /* free */
+#include <string.h>   /* strlen, strrchr */
+#include <sys/stat.h> /* stat */
 
 #include <jansson.h>
 
@@ -113,13 +116,31 @@ static ht_status quantize(ht_context *ctx, const ht_checkpoint *checkpoint, cons
     return status;
 }
 
+/* Replacing the input by its own smaller copy would throw the float weights away: never, not even with overwrite. */
+static ht_status check_apart(const ht_checkpoint *checkpoint, const char *output) {
+    struct stat in, out;
+    const char *path = ht_checkpoint_path(checkpoint), *slash = strrchr(path, '/');
+    char folder[PATH_MAX] = ".";
+    if (stat(path, &in) == 0 && !S_ISDIR(in.st_mode)) {
+        if (slash && (size_t)(slash - path) < sizeof folder)
+            snprintf(folder, sizeof folder, "%.*s", (int)(slash - path) + 1, path);
+        path = folder;
+    }
+    if (stat(path, &in) != 0 || stat(output, &out) != 0 || in.st_dev != out.st_dev || in.st_ino != out.st_ino)
+        return HT_OK;
+    return ht_fail(HT_ERR_OUTPUT,
+                   "%s: holds the input itself, which stays as it is: choose another name for the output", output);
+}
+
 ht_status ht_quantize_checkpoint(ht_context *ctx, const char *input, const char *output,
                                  const ht_quantize_options *options, ht_plan **out_plan) {
     if (out_plan)
         *out_plan = NULL;
     ht_checkpoint *checkpoint;
     HT_TRY(ht_checkpoint_open(ctx, input, &checkpoint));
-    ht_status status = quantize(ctx, checkpoint, output, options, out_plan);
+    ht_status status = check_apart(checkpoint, output);
+    if (status == HT_OK)
+        status = quantize(ctx, checkpoint, output, options, out_plan);
     ht_checkpoint_close(checkpoint);
     return status;
 }
