@@ -155,6 +155,40 @@ static void test_inputs_recorded(void) {
     }
 }
 
+/* Searched scales through the whole run: no tensor is further off than with the formula's, and the result proves. */
+static void test_searched_scales(void) {
+    static const char *const schemes[] = {"int4-g32", "int4-g32-asym", "int3-g64", "int8-w", "fp8-w", "nvfp4-w"};
+    for (size_t s = 0; s < sizeof schemes / sizeof *schemes; s++) {
+        char plain[512], searched[512];
+        snprintf(plain, sizeof plain, "%s", fresh());
+        snprintf(searched, sizeof searched, "%s", fresh());
+        ht_quantize_options options = ht_quantize_options_default();
+        options.scheme = schemes[s];
+        ht_plan *a, *b;
+        ht_verification *proof;
+        REQUIRE_OK(ht_quantize_checkpoint(ctx, model(), plain, &options, &a));
+        options.scale_rule = HT_SCALE_MSE;
+        REQUIRE_OK(ht_quantize_checkpoint(ctx, model(), searched, &options, &b));
+        double sum_plain = 0, sum_searched = 0;
+        for (size_t i = 0; i < ht_plan_count(a); i++) {
+            double formula = ht_plan_at(a, i)->error, search = ht_plan_at(b, i)->error;
+            CHECK(search <= formula * (1 + 1e-6));
+            sum_plain += formula;
+            sum_searched += search;
+        }
+        printf("%-14s relative error %.5f, searched %.5f\n", schemes[s], sum_plain / 56, sum_searched / 56);
+        CHECK(sum_searched <= sum_plain);
+        CHECK(strncmp(schemes[s], "int8", 4) == 0 || sum_searched < sum_plain);
+        REQUIRE_OK(ht_verify(ctx, searched, model(), NULL, &proof));
+        CHECK_INT(ht_verification_ok(proof), 1);
+        ht_verification_destroy(proof);
+        ht_plan_destroy(a);
+        ht_plan_destroy(b);
+        remove_directory(plain);
+        remove_directory(searched);
+    }
+}
+
 /* --- Stopping and going on -------------------------------------------------------------------------------- */
 
 /* Quantize in a child process that is killed after so many microseconds (0: never). 1 when it got done. */
@@ -360,6 +394,7 @@ int main(void) {
     RUN(test_mxfp4);
     RUN(test_threads_and_chunks);
     RUN(test_inputs_recorded);
+    RUN(test_searched_scales);
     RUN(test_killed);
     RUN(test_cancelled);
     RUN(test_memory);
