@@ -14,8 +14,6 @@
 #include "tokenizer/unicode_forms.h"
 #include "tokenizer/utf8.h"
 
-enum { DEPTH = 32 };
-
 /* ---- Unicode forms ---- */
 
 static const ht_unicode_form form_values[] = {HT_NFC, HT_NFD, HT_NFKC, HT_NFKD};
@@ -36,11 +34,11 @@ static ht_status run_form(const void *state, ht_encode_call *call, ht_piece in, 
 
 static ht_status create_form(ht_tokenizer *tokenizer, const ht_field *object, const void **state) {
     (void)tokenizer;
-    const char *type;
-    HT_TRY(ht_stage_type(object, &type));
+    ht_field_text type;
+    HT_TRY(ht_field_text_required(object, "type", &type));
     static const char *const names[] = {"NFC", "NFD", "NFKC", "NFKD"};
     for (size_t i = 0; i < 4; i++)
-        if (strcmp(names[i], type) == 0)
+        if (strcmp(names[i], type.data) == 0)
             *state = &form_values[i];
     return HT_OK;
 }
@@ -235,22 +233,7 @@ static const struct {
     {.type = "Precompiled", .keys = charsmap_keys, .create = ht_charsmap_create, .run = ht_charsmap_run},
 };
 
-static ht_status load(ht_tokenizer *tokenizer, const ht_field *object, int depth) {
-    static const char *const sequence_keys[] = {"type", "normalizers", NULL};
-    const char *type;
-    HT_TRY(ht_stage_type(object, &type));
-    if (strcmp(type, "Sequence") == 0) {
-        HT_TRY(ht_field_only(object, sequence_keys));
-        ht_field list = ht_field_get(object, "normalizers");
-        HT_TRY(ht_field_array(&list));
-        if (depth == DEPTH)
-            return ht_field_fail(object, HT_ERR_UNSUPPORTED, "sequences nested more than %d deep", DEPTH);
-        for (size_t i = 0; i < json_array_size(list.value); i++) {
-            ht_field item = ht_field_at(&list, i);
-            HT_TRY(load(tokenizer, &item, depth + 1));
-        }
-        return HT_OK;
-    }
+static ht_status add_component(ht_tokenizer *tokenizer, const ht_field *object, const char *type) {
     for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
         if (strcmp(types[i].type, type) != 0)
             continue;
@@ -265,7 +248,7 @@ static ht_status load(ht_tokenizer *tokenizer, const ht_field *object, int depth
 }
 
 ht_status ht_normalizers_load(ht_tokenizer *tokenizer, const ht_field *field) {
-    return field->value ? load(tokenizer, field, 0) : HT_OK;
+    return ht_stage_walk(tokenizer, field, "normalizers", add_component);
 }
 
 ht_status ht_normalize(ht_encode_call *call, ht_piece in, ht_piece *out) {

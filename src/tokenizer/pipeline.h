@@ -133,8 +133,10 @@ ht_status ht_stage_regex(ht_tokenizer *tokenizer, const ht_field *field, ht_rege
 /* object.pattern = {"String": s} or {"Regex": r} */
 ht_status ht_stage_pattern(ht_tokenizer *tokenizer, const ht_field *object, const ht_regex **out);
 ht_status ht_stage_text(ht_tokenizer *tokenizer, const ht_field *object, const char *key, ht_field_text *out);
-/* Type of a component, or CORRUPT. */
-ht_status ht_stage_type(const ht_field *object, const char **type);
+/* add(tokenizer, object, its type) for every component of a section, in order: the section is one component or a
+ * Sequence, whose list is called `members` and may hold Sequences itself. A section that is not there has none. */
+typedef ht_status ht_stage_add_fn(ht_tokenizer *tokenizer, const ht_field *object, const char *type);
+ht_status ht_stage_walk(ht_tokenizer *tokenizer, const ht_field *field, const char *members, ht_stage_add_fn *add);
 /* Failure for a type that no row of the table has. */
 ht_status ht_stage_unknown(const ht_field *object, const char *kind, const char *type);
 ht_status ht_stage_full(const ht_field *object);

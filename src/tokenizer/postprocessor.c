@@ -11,7 +11,7 @@
 
 #include "base/status.h"
 
-enum { DEPTH = 32, IDS = 1 << 16 };
+enum { IDS = 1 << 16 };
 
 typedef struct template {
     size_t count;
@@ -146,22 +146,7 @@ static const struct {
     {.type = "ByteLevel", .keys = byte_level_keys},
 };
 
-static ht_status load(ht_tokenizer *tokenizer, const ht_field *object, int depth) {
-    static const char *const sequence_keys[] = {"type", "processors", NULL};
-    const char *type;
-    HT_TRY(ht_stage_type(object, &type));
-    if (strcmp(type, "Sequence") == 0) {
-        HT_TRY(ht_field_only(object, sequence_keys));
-        ht_field list = ht_field_get(object, "processors");
-        HT_TRY(ht_field_array(&list));
-        if (depth == DEPTH)
-            return ht_field_fail(object, HT_ERR_UNSUPPORTED, "sequences nested more than %d deep", DEPTH);
-        for (size_t i = 0; i < json_array_size(list.value); i++) {
-            ht_field item = ht_field_at(&list, i);
-            HT_TRY(load(tokenizer, &item, depth + 1));
-        }
-        return HT_OK;
-    }
+static ht_status add_component(ht_tokenizer *tokenizer, const ht_field *object, const char *type) {
     for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
         if (strcmp(types[i].type, type) != 0)
             continue;
@@ -178,7 +163,7 @@ static ht_status load(ht_tokenizer *tokenizer, const ht_field *object, int depth
 }
 
 ht_status ht_postprocessors_load(ht_tokenizer *tokenizer, const ht_field *field) {
-    return field->value ? load(tokenizer, field, 0) : HT_OK;
+    return ht_stage_walk(tokenizer, field, "processors", add_component);
 }
 
 ht_status ht_postprocess(const ht_tokenizer *tokenizer, int add_special, ht_text *ids) {

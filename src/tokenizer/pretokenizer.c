@@ -15,8 +15,6 @@
 #include "tokenizer/split.h"
 #include "tokenizer/utf8.h"
 
-enum { DEPTH = 32 };
-
 /* ---- primitive stages ---- */
 
 static ht_status add_stage(ht_tokenizer *tokenizer, const ht_field *object, ht_pretokenize_fn *run, const void *state) {
@@ -258,22 +256,7 @@ static const struct {
     {.type = "FixedLength", .keys = length_keys, .create = create_fixed_length},
 };
 
-static ht_status load(ht_tokenizer *tokenizer, const ht_field *object, int depth) {
-    static const char *const sequence_keys[] = {"type", "pretokenizers", NULL};
-    const char *type;
-    HT_TRY(ht_stage_type(object, &type));
-    if (strcmp(type, "Sequence") == 0) {
-        HT_TRY(ht_field_only(object, sequence_keys));
-        ht_field list = ht_field_get(object, "pretokenizers");
-        HT_TRY(ht_field_array(&list));
-        if (depth == DEPTH)
-            return ht_field_fail(object, HT_ERR_UNSUPPORTED, "sequences nested more than %d deep", DEPTH);
-        for (size_t i = 0; i < json_array_size(list.value); i++) {
-            ht_field item = ht_field_at(&list, i);
-            HT_TRY(load(tokenizer, &item, depth + 1));
-        }
-        return HT_OK;
-    }
+static ht_status add_component(ht_tokenizer *tokenizer, const ht_field *object, const char *type) {
     for (size_t i = 0; i < sizeof types / sizeof types[0]; i++)
         if (strcmp(types[i].type, type) == 0) {
             HT_TRY(ht_field_only(object, types[i].keys));
@@ -283,7 +266,7 @@ static ht_status load(ht_tokenizer *tokenizer, const ht_field *object, int depth
 }
 
 ht_status ht_pretokenizers_load(ht_tokenizer *tokenizer, const ht_field *field) {
-    return field->value ? load(tokenizer, field, 0) : HT_OK;
+    return ht_stage_walk(tokenizer, field, "pretokenizers", add_component);
 }
 
 ht_status ht_pretokenize_from(ht_encode_call *call, size_t stage, ht_piece piece) {

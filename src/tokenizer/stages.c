@@ -2,9 +2,11 @@
  * SPDX-License-Identifier: BSD-3-Clause */
 #include "tokenizer/pipeline.h"
 
-#include <string.h> /* memcpy */
+#include <string.h> /* memcpy, strcmp */
 
 #include "base/status.h"
+
+enum { DEPTH = 32 }; /* of sequences in sequences */
 
 ht_piece ht_piece_part(ht_piece piece, size_t start, size_t end) {
     size_t head = piece.head < end ? piece.head : end;
@@ -76,12 +78,28 @@ ht_status ht_stage_text(ht_tokenizer *tokenizer, const ht_field *object, const c
     return out->data ? HT_OK : HT_ERR_MEMORY;
 }
 
-ht_status ht_stage_type(const ht_field *object, const char **type) {
-    ht_field_text text;
+static ht_status walk(ht_tokenizer *tokenizer, const ht_field *object, const char *members, ht_stage_add_fn *add,
+                      int depth) {
+    const char *const keys[] = {"type", members, NULL};
+    ht_field_text type;
     HT_TRY(ht_field_object(object));
-    HT_TRY(ht_field_text_required(object, "type", &text));
-    *type = text.data;
+    HT_TRY(ht_field_text_required(object, "type", &type));
+    if (strcmp(type.data, "Sequence") != 0)
+        return add(tokenizer, object, type.data);
+    HT_TRY(ht_field_only(object, keys));
+    ht_field list = ht_field_get(object, members);
+    HT_TRY(ht_field_array(&list));
+    if (depth == DEPTH)
+        return ht_field_fail(object, HT_ERR_UNSUPPORTED, "sequences nested more than %d deep", DEPTH);
+    for (size_t i = 0; i < json_array_size(list.value); i++) {
+        ht_field item = ht_field_at(&list, i);
+        HT_TRY(walk(tokenizer, &item, members, add, depth + 1));
+    }
     return HT_OK;
+}
+
+ht_status ht_stage_walk(ht_tokenizer *tokenizer, const ht_field *field, const char *members, ht_stage_add_fn *add) {
+    return field->value ? walk(tokenizer, field, members, add, 0) : HT_OK;
 }
 
 ht_status ht_stage_unknown(const ht_field *object, const char *kind, const char *type) {

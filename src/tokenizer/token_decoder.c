@@ -13,8 +13,6 @@
 #include "tokenizer/byte_level.h"
 #include "tokenizer/utf8.h"
 
-enum { DEPTH = 32 };
-
 static void add(ht_token_list *out, const char *text, size_t bytes) {
     ht_text_append(&out->bytes, text, bytes);
     ht_token_list_end(out);
@@ -390,22 +388,7 @@ static const struct {
     {.type = "CTC", .keys = ctc_keys, .create = create_ctc, .run = run_ctc},
 };
 
-static ht_status load(ht_tokenizer *tokenizer, const ht_field *object, int depth) {
-    static const char *const sequence_keys[] = {"type", "decoders", NULL};
-    const char *type;
-    HT_TRY(ht_stage_type(object, &type));
-    if (strcmp(type, "Sequence") == 0) {
-        HT_TRY(ht_field_only(object, sequence_keys));
-        ht_field list = ht_field_get(object, "decoders");
-        HT_TRY(ht_field_array(&list));
-        if (depth == DEPTH)
-            return ht_field_fail(object, HT_ERR_UNSUPPORTED, "sequences nested more than %d deep", DEPTH);
-        for (size_t i = 0; i < json_array_size(list.value); i++) {
-            ht_field item = ht_field_at(&list, i);
-            HT_TRY(load(tokenizer, &item, depth + 1));
-        }
-        return HT_OK;
-    }
+static ht_status add_component(ht_tokenizer *tokenizer, const ht_field *object, const char *type) {
     for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
         if (strcmp(types[i].type, type) != 0)
             continue;
@@ -421,7 +404,7 @@ static ht_status load(ht_tokenizer *tokenizer, const ht_field *object, int depth
 
 ht_status ht_decoders_load(ht_tokenizer *tokenizer, const ht_field *field) {
     tokenizer->has_decoder = field->value != NULL;
-    return field->value ? load(tokenizer, field, 0) : HT_OK;
+    return ht_stage_walk(tokenizer, field, "decoders", add_component);
 }
 
 static ht_status run_all(const ht_tokenizer *tokenizer, ht_token_list *list, ht_regex_scratch *scratch,
