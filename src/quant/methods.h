@@ -1,4 +1,7 @@
-/* Methods: how codes and scales are chosen. A row of the table in methods.c each. */
+/* Methods: how codes and scales are chosen. A row of the table in methods.c each.
+ *
+ * A rounding method turns one matrix into codes: row by row without data (rows), or as a whole with what is known about
+ * its inputs (matrix.h). */
 #ifndef HT_QUANT_METHODS_H
 #define HT_QUANT_METHODS_H
 
@@ -8,10 +11,11 @@
 #include <halftone/recipe.h>
 
 #include "quant/matrix.h"
+#include "quant/settings.h"
 
-/* Rows of one matrix, quantized alone. Contract of ht_format_quantize. */
-typedef ht_status ht_rows_fn(const ht_format *format, const ht_row_options *options, const void *x, ht_dtype x_dtype,
-                             size_t rows, size_t cols, const ht_planes *out);
+/* Rows of one matrix, quantized alone. Contract of ht_format_quantize; settings are the method's, resolved. */
+typedef ht_status ht_rows_fn(const ht_format *format, const ht_row_options *options, const ht_settings *settings,
+                             const void *x, ht_dtype x_dtype, size_t rows, size_t cols, const ht_planes *out);
 
 typedef struct ht_method {
     ht_list_item item;

@@ -228,7 +228,8 @@ ht_status ht_slice_quantize(ht_run *run, const ht_item *item, size_t worker) {
     ht_row_options how = job->row;
     if (has_fixed_scale(job))
         how.amax_lower = how.amax_upper = run->range[job->shared][item->entry].amax;
-    HT_TRY(job->rule->method->quantize_rows(&layout->format, &how, x, dtype, rows, layout->cols, &planes));
+    HT_TRY(
+        job->rule->method->quantize_rows(&layout->format, &how, &job->settings, x, dtype, rows, layout->cols, &planes));
     HT_TRY(compare_slice(run, item, x, &planes, scratch->decoded));
     return ht_layout_write(layout, run->writer, job->first, item->entry, row, rows, &planes);
 }
