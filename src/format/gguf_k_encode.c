@@ -21,11 +21,7 @@ typedef struct shape { /* of a super-block */
     int top;           /* codes 0..top, or -top-1..top */
 } shape;
 
-typedef struct affine {
-    uint8_t d[2], dmin[2];
-    uint8_t scale[HT_FIT_SUBS], minus[HT_FIT_SUBS];
-    uint8_t q[HT_FIT_VALUES];
-} affine;
+typedef ht_k_affine affine;
 
 static void affine_weights(const float *x, int n, float *weight) {
     float sum = 0;
@@ -107,14 +103,18 @@ static int affine_solve(const shape *s, const float *x, const float *weight, con
     return *d > 0 && *dmin > 0;
 }
 
-static void affine_encode(const shape *s, const float *input, affine *out) {
+/* importance: of every value, NULL: the type's own weights. */
+static void affine_encode(const shape *s, const float *input, const float *importance, affine *out) {
     float x[HT_FIT_VALUES], weight[HT_FIT_VALUES], scale[HT_FIT_SUBS], minus[HT_FIT_SUBS];
     int exponent = ht_fit_normalize(input, HT_FIT_VALUES, x);
     /* Units in which the stored numbers stay within f32; blocks beyond f16 saturate there anyway. */
     float unit = ldexpf(1.0f, exponent < -100 ? -100 : exponent);
     float largest_scale = 0, largest_minus = 0;
     for (int j = 0; j < s->subs; j++) {
-        affine_weights(x + j * s->size, s->size, weight + j * s->size);
+        if (importance)
+            memcpy(weight + j * s->size, importance + j * s->size, (size_t)s->size * sizeof *weight);
+        else
+            affine_weights(x + j * s->size, s->size, weight + j * s->size);
         scale[j] = ht_fit_affine(x + j * s->size, weight + j * s->size, s->size, s->top, &minus[j]);
         largest_scale = scale[j] > largest_scale ? scale[j] : largest_scale;
         largest_minus = minus[j] > largest_minus ? minus[j] : largest_minus;
@@ -142,18 +142,14 @@ static void affine_encode(const shape *s, const float *input, affine *out) {
     }
 }
 
-typedef struct symmetric {
-    uint8_t d[2];
-    int8_t scale[HT_FIT_SUBS];
-    int8_t q[HT_FIT_VALUES];
-} symmetric;
+typedef ht_k_symmetric symmetric;
 
-static void symmetric_encode(const shape *s, const float *input, symmetric *out) {
+static void symmetric_encode(const shape *s, const float *input, const float *importance, symmetric *out) {
     float x[HT_FIT_VALUES], weight[HT_FIT_VALUES], scale[HT_FIT_SUBS], largest = 0;
     int exponent = ht_fit_normalize(input, HT_FIT_VALUES, x);
     float unit = ldexpf(1.0f, exponent < -100 ? -100 : exponent);
     for (int i = 0; i < HT_FIT_VALUES; i++)
-        weight[i] = x[i] * x[i];
+        weight[i] = importance ? importance[i] : x[i] * x[i];
     for (int j = 0; j < s->subs; j++) {
         scale[j] = ht_fit_symmetric(x + j * s->size, weight + j * s->size, s->size, s->top + 1);
         largest = fabsf(scale[j]) > fabsf(largest) ? scale[j] : largest;
@@ -183,7 +179,7 @@ void ht_q2_k_encode(const ht_row_options *options, const float *x, uint8_t *bloc
     (void)options;
     if (ht_block_not_finite(x, 256, block, sizeof *b, b->d))
         return;
-    affine_encode(&q2_k, x, &a);
+    affine_encode(&q2_k, x, NULL, &a);
     memset(b, 0, sizeof *b);
     memcpy(b->d, a.d, 2);
     memcpy(b->dmin, a.dmin, 2);
@@ -199,7 +195,7 @@ void ht_q3_k_encode(const ht_row_options *options, const float *x, uint8_t *bloc
     (void)options;
     if (ht_block_not_finite(x, 256, block, sizeof *b, b->d))
         return;
-    symmetric_encode(&q3_k, x, &a);
+    symmetric_encode(&q3_k, x, NULL, &a);
     memset(b, 0, sizeof *b);
     memcpy(b->d, a.d, 2);
     for (int j = 0; j < 16; j++) {
@@ -222,20 +218,60 @@ static void pack_scales(const affine *a, uint8_t *packed) {
     }
 }
 
+void ht_k_affine_fit(int five_bits, const float *x, const float *importance, ht_k_affine *out) {
+    affine_encode(five_bits ? &q5_k : &q4_k, x, importance, out);
+}
+
+void ht_k_symmetric_fit(const float *x, const float *importance, ht_k_symmetric *out) {
+    symmetric_encode(&q6_k, x, importance, out);
+}
+
+void ht_q4_k_pack(const ht_k_affine *a, uint8_t *block) {
+    ht_block_q4_k *b = (ht_block_q4_k *)block;
+    memcpy(b->d, a->d, 2);
+    memcpy(b->dmin, a->dmin, 2);
+    pack_scales(a, b->scales);
+    for (int i = 0; i < 128; i++) {
+        const uint8_t *q = a->q + i / 32 * 64 + i % 32;
+        b->qs[i] = (uint8_t)(q[0] | q[32] << 4);
+    }
+}
+
+void ht_q5_k_pack(const ht_k_affine *a, uint8_t *block) {
+    ht_block_q5_k *b = (ht_block_q5_k *)block;
+    memset(b, 0, sizeof *b);
+    memcpy(b->d, a->d, 2);
+    memcpy(b->dmin, a->dmin, 2);
+    pack_scales(a, b->scales);
+    for (int i = 0; i < 128; i++) {
+        const uint8_t *q = a->q + i / 32 * 64 + i % 32;
+        b->qs[i] = (uint8_t)((q[0] & 15) | (q[32] & 15) << 4);
+    }
+    for (int i = 0; i < 256; i++)
+        b->qh[i % 32] |= (uint8_t)(a->q[i] >> 4 << (i / 32));
+}
+
+void ht_q6_k_pack(const ht_k_symmetric *a, uint8_t *block) {
+    ht_block_q6_k *b = (ht_block_q6_k *)block;
+    memset(b, 0, sizeof *b);
+    memcpy(b->d, a->d, 2);
+    for (int j = 0; j < 16; j++)
+        b->scales[j] = (uint8_t)a->scale[j];
+    for (int i = 0; i < 256; i++) {
+        int half = i / 128, part = i % 128 / 32, at = i % 32, q = a->q[i] + 32;
+        b->ql[64 * half + at + 32 * (part & 1)] |= (uint8_t)((q & 15) << (part < 2 ? 0 : 4));
+        b->qh[32 * half + at] |= (uint8_t)(q >> 4 << (2 * part));
+    }
+}
+
 void ht_q4_k_encode(const ht_row_options *options, const float *x, uint8_t *block) {
     ht_block_q4_k *b = (ht_block_q4_k *)block;
     affine a;
     (void)options;
     if (ht_block_not_finite(x, 256, block, sizeof *b, b->d))
         return;
-    affine_encode(&q4_k, x, &a);
-    memcpy(b->d, a.d, 2);
-    memcpy(b->dmin, a.dmin, 2);
-    pack_scales(&a, b->scales);
-    for (int i = 0; i < 128; i++) {
-        const uint8_t *q = a.q + i / 32 * 64 + i % 32;
-        b->qs[i] = (uint8_t)(q[0] | q[32] << 4);
-    }
+    affine_encode(&q4_k, x, NULL, &a);
+    ht_q4_k_pack(&a, block);
 }
 
 void ht_q5_k_encode(const ht_row_options *options, const float *x, uint8_t *block) {
@@ -244,17 +280,8 @@ void ht_q5_k_encode(const ht_row_options *options, const float *x, uint8_t *bloc
     (void)options;
     if (ht_block_not_finite(x, 256, block, sizeof *b, b->d))
         return;
-    affine_encode(&q5_k, x, &a);
-    memset(b, 0, sizeof *b);
-    memcpy(b->d, a.d, 2);
-    memcpy(b->dmin, a.dmin, 2);
-    pack_scales(&a, b->scales);
-    for (int i = 0; i < 128; i++) {
-        const uint8_t *q = a.q + i / 32 * 64 + i % 32;
-        b->qs[i] = (uint8_t)((q[0] & 15) | (q[32] & 15) << 4);
-    }
-    for (int i = 0; i < 256; i++)
-        b->qh[i % 32] |= (uint8_t)(a.q[i] >> 4 << (i / 32));
+    affine_encode(&q5_k, x, NULL, &a);
+    ht_q5_k_pack(&a, block);
 }
 
 void ht_q6_k_encode(const ht_row_options *options, const float *x, uint8_t *block) {
@@ -263,16 +290,8 @@ void ht_q6_k_encode(const ht_row_options *options, const float *x, uint8_t *bloc
     (void)options;
     if (ht_block_not_finite(x, 256, block, sizeof *b, b->d))
         return;
-    symmetric_encode(&q6_k, x, &a);
-    memset(b, 0, sizeof *b);
-    memcpy(b->d, a.d, 2);
-    for (int j = 0; j < 16; j++)
-        b->scales[j] = (uint8_t)a.scale[j];
-    for (int i = 0; i < 256; i++) {
-        int half = i / 128, part = i % 128 / 32, at = i % 32, q = a.q[i] + 32;
-        b->ql[64 * half + at + 32 * (part & 1)] |= (uint8_t)((q & 15) << (part < 2 ? 0 : 4));
-        b->qh[32 * half + at] |= (uint8_t)(q >> 4 << (2 * part));
-    }
+    symmetric_encode(&q6_k, x, NULL, &a);
+    ht_q6_k_pack(&a, block);
 }
 
 /* One f32 scale for 256 codes; the value of largest magnitude becomes -127. No f16, so no saturation. */

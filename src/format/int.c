@@ -174,6 +174,14 @@ static void decode_values(const ht_affine *a, const uint8_t *codes, size_t n, fl
             y[i] += offset;
 }
 
+void ht_affine_encode(const ht_affine *a, const float *x, size_t n, uint8_t *codes) {
+    encode_values(a, x, n, codes);
+}
+
+void ht_affine_decode(const ht_affine *a, const uint8_t *codes, size_t n, float *values) {
+    decode_values(a, codes, n, values);
+}
+
 /* --- Blocks -------------------------------------------------------------------------------------------------- */
 
 static size_t chunk_of(const ht_tile *tile, size_t done) {

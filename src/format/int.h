@@ -22,4 +22,8 @@ ht_affine ht_affine_rules(const ht_format *format, const ht_row_options *options
 /* Fill scale, zero and start for values in [min, max] (finite). */
 void ht_affine_choose(const ht_format *format, const ht_row_options *options, float min, float max, ht_affine *a);
 
+/* n <= 256 finite values to codes, one a byte (two's complement), and back, for the scale, zero and start in *a. */
+void ht_affine_encode(const ht_affine *a, const float *x, size_t n, uint8_t *codes);
+void ht_affine_decode(const ht_affine *a, const uint8_t *codes, size_t n, float *values);
+
 #endif

@@ -66,8 +66,7 @@ static uint8_t scale_code(const ht_nvfp4_rules *rules, float amax) {
     return code == 0 && !rules->training && rules->divides ? ht_e4m3_from_f32(0.125f) : code;
 }
 
-/* What x is multiplied by; with divides_values: divided by. */
-static float encode_factor(const ht_nvfp4_rules *rules, float scale) {
+float ht_nvfp4_encode_factor(const ht_nvfp4_rules *rules, float scale) {
     if (rules->divides && rules->training)
         return smaller(1 / (scale * rules->inverse), FLT_MAX);
     if (rules->divides)
@@ -80,7 +79,7 @@ static float decode_factor(int divides, float scale, float global) {
 }
 
 static void encode_values(const ht_nvfp4_rules *rules, uint8_t code, const float *x, size_t n, uint8_t *codes) {
-    float y[BLOCK * BLOCK], factor = encode_factor(rules, ht_f32_from_e4m3(code));
+    float y[BLOCK * BLOCK], factor = ht_nvfp4_encode_factor(rules, ht_f32_from_e4m3(code));
     if (rules->divides && !rules->training)
         for (size_t i = 0; i < n; i++)
             y[i] = x[i] / factor;

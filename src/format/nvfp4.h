@@ -19,6 +19,9 @@ typedef struct ht_nvfp4_rules {
 
 ht_nvfp4_rules ht_nvfp4_rules_of(const ht_format *format, const ht_row_options *options, float global);
 
+/* What values are multiplied by under a block scale; with `divides` and not `training`: divided by. */
+float ht_nvfp4_encode_factor(const ht_nvfp4_rules *rules, float scale);
+
 /* n <= 256 values that share a scale: codes one a byte; returns the e4m3 scale code. */
 uint8_t ht_nvfp4_encode_block(const ht_nvfp4_rules *rules, const float *x, size_t n, uint8_t *codes);
 
