@@ -22,10 +22,21 @@ static const char *const OPERATION_NAMES[] = {
 #undef HT_OPERATION_NAME
 };
 
+static int fits(const ht_kernel_row *row, uint32_t flags, size_t m) {
+    return (row->needs & flags) == row->needs && m >= row->smallest_m && (!row->largest_m || m <= row->largest_m);
+}
+
 static int may_run(const ht_kernel_row *row, uint32_t flags, const ht_weight *weight, size_t m) {
-    if ((row->needs & flags) != row->needs || m < row->smallest_m)
-        return 0;
-    return !row->accepts || (weight && row->accepts(weight));
+    return fits(row, flags, m) && !row->takes && (!row->accepts || (weight && row->accepts(weight)));
+}
+
+const ht_kernel_row *ht_kernel_choose_packed(ht_operation operation, uint32_t cpu_flags, const ht_packed *packed,
+                                             size_t m) {
+    for (size_t t = 0; t < TABLE_COUNT; t++)
+        for (const ht_kernel_row *row = TABLES[t]; row->name; row++)
+            if (row->operation == operation && fits(row, cpu_flags, m) && (!row->takes || row->takes(packed)))
+                return row;
+    return NULL;
 }
 
 const ht_kernel_row *ht_kernel_choose(ht_operation operation, uint32_t cpu_flags, const ht_weight *weight, size_t m) {
@@ -40,7 +51,7 @@ ht_kernels ht_kernels_choose(uint32_t cpu_flags) {
     ht_kernels kernels;
     memset(&kernels, 0, sizeof kernels);
     for (int operation = 0; operation < HT_OPERATION_COUNT; operation++)
-        if (operation != HT_OPERATION_DECODE && operation != HT_OPERATION_MATMUL)
+        if (operation != HT_OPERATION_DECODE && operation != HT_OPERATION_MATMUL && operation != HT_OPERATION_PRODUCT)
             kernels.of[operation] = ht_kernel_choose((ht_operation)operation, cpu_flags, NULL, 1)->fn;
     return kernels;
 }
@@ -62,7 +73,8 @@ static const ht_kernel_row *winner_before(const ht_kernel_row *row, uint32_t fla
         for (const ht_kernel_row *other = TABLES[t]; other->name; other++) {
             if (other == row)
                 return NULL;
-            if (other->operation == row->operation && other->smallest_m <= 1 && may_run(other, flags, NULL, 1))
+            if (other->operation == row->operation && other->smallest_m <= 1 && !other->largest_m &&
+                may_run(other, flags, NULL, 1))
                 return other;
         }
     return NULL;
@@ -99,7 +111,7 @@ int ht_kernel_list(const ht_context *ctx, size_t index, ht_kernel_info *out) {
         snprintf(out->reason, sizeof out->reason, "%s comes first", winner->name);
     } else {
         snprintf(out->reason, sizeof out->reason,
-                 row->accepts ? "first row that may run, for its formats" : "first row that may run");
+                 row->accepts || row->takes ? "first row that may run, for its formats" : "first row that may run");
     }
     return 1;
 }

@@ -22,6 +22,8 @@
 #include "kernels/dense.h"
 #include "kernels/dot.h"
 #include "kernels/matmul.h"
+#include "kernels/probe.h"
+#include "kernels/product.h"
 #include "kernels/rows.h"
 
 /* X(enumerator tail, text name). */
@@ -30,6 +32,9 @@
     X(DOT, "dot")                                                                                                      \
     X(MIX, "mix")                                                                                                      \
     X(MATMUL, "matmul")                                                                                                \
+    X(PRODUCT, "product")                                                                                              \
+    X(QUANTIZE_ROWS, "quantize_rows")                                                                                  \
+    X(PROBE, "probe")                                                                                                  \
     X(ATTENTION, "attention")                                                                                          \
     X(RMSNORM, "rmsnorm")                                                                                              \
     X(ROPE, "rope")                                                                                                    \
@@ -50,6 +55,9 @@ typedef union ht_kernel_fn {
     ht_dot_fn *dot;
     ht_mix_fn *mix;
     ht_matmul_fn *matmul;
+    ht_product_fn *product;
+    ht_quantize_rows_fn *quantize_rows;
+    ht_probe_fn *probe;
     ht_attention_fn *attention;
     ht_rmsnorm_fn *rmsnorm;
     ht_rope_fn *rope;
@@ -64,8 +72,9 @@ typedef struct ht_kernel_row {
     const char *name;    /* unique within the operation; NULL ends a table */
     const char *formats; /* for people; `accepts` decides. NULL: the operation does not depend on a format */
     int (*accepts)(const ht_weight *weight); /* NULL: every weight */
+    int (*takes)(const ht_packed *packed);   /* the same for packed weights */
     uint32_t needs;                          /* HT_CPU_* flags */
-    size_t smallest_m;                       /* rows of x from which on this row is meant; 0 and 1: all */
+    size_t smallest_m, largest_m;            /* rows of x that this row is meant for; 0: no bound */
     ht_kernel_fn fn;
 } ht_kernel_row;
 
@@ -76,7 +85,11 @@ extern const ht_kernel_row ht_kernel_rows_arch[], ht_kernel_rows_ref[];
  * m at least the smallest. The reference row makes sure that there is one. */
 const ht_kernel_row *ht_kernel_choose(ht_operation operation, uint32_t cpu_flags, const ht_weight *weight, size_t m);
 
-/* The choices that do not depend on a weight. decode and matmul stay empty. */
+/* The same for an operation on packed weights. */
+const ht_kernel_row *ht_kernel_choose_packed(ht_operation operation, uint32_t cpu_flags, const ht_packed *packed,
+                                             size_t m);
+
+/* The choices that do not depend on a weight. decode, matmul and product stay empty. */
 typedef struct ht_kernels {
     ht_kernel_fn of[HT_OPERATION_COUNT];
 } ht_kernels;

@@ -52,7 +52,7 @@ static size_t scale_size(ht_packed_scale scale) {
 
 /* From rows, cols, group, element, scale, bits and has_zeros to everything else. */
 static void set_sizes(ht_packed *p) {
-    size_t groups = p->group ? HT_CHUNK / p->group : 0;
+    size_t groups = p->group ? HT_KCHUNK / p->group : 0;
     for (size_t i = 0; i < MEANINGS; i++)
         if (meanings[i].element == p->element)
             set_meaning(p, i);
@@ -60,9 +60,9 @@ static void set_sizes(ht_packed *p) {
     p->zero_bytes = p->has_zeros ? round_up(groups * HT_PANEL, HT_UNIT) : 0;
     p->head_bytes = p->group ? 0 : HT_PANEL * sizeof(float);
     p->block_bytes = (size_t)p->bits * HT_UNIT;
-    p->chunk_bytes = p->scale_bytes + p->zero_bytes + HT_CHUNK_BLOCKS * p->block_bytes;
+    p->chunk_bytes = p->scale_bytes + p->zero_bytes + HT_KCHUNK_BLOCKS * p->block_bytes;
     p->blocks = (p->cols + HT_BLOCK - 1) / HT_BLOCK;
-    p->chunks = (p->blocks + HT_CHUNK_BLOCKS - 1) / HT_CHUNK_BLOCKS;
+    p->chunks = (p->blocks + HT_KCHUNK_BLOCKS - 1) / HT_KCHUNK_BLOCKS;
     p->panels = (p->rows + HT_PANEL - 1) / HT_PANEL;
     p->panel_bytes = p->head_bytes + p->chunks * (p->scale_bytes + p->zero_bytes) + p->blocks * p->block_bytes;
     p->bytes = p->panels * p->panel_bytes;
@@ -109,7 +109,7 @@ int ht_packed_layout(const ht_weight *weight, ht_packed *out, const char **why) 
         return 0;
     if (f->family == HT_FAMILY_MX || out->has_zeros) /* kept by group, even where one group is the row */
         out->group = f->block_cols;
-    if (out->group && (out->group < HT_BLOCK || out->group > HT_CHUNK || (out->group & (out->group - 1))))
+    if (out->group && (out->group < HT_BLOCK || out->group > HT_KCHUNK || (out->group & (out->group - 1))))
         return fail(why, "groups that are not 32, 64, 128, 256 or the row are not packed");
     if (out->has_zeros && !out->group)
         return fail(why, "zero points of whole rows are not packed");
@@ -182,7 +182,7 @@ static ht_status check_fields(const ht_packed *p, uint64_t batch) {
     if (p->has_zeros > 1 || (p->has_zeros && (mx || !p->group)))
         return corrupt("the kind of zero point", (uint64_t)p->has_zeros, "0");
     if (mx ? p->group != HT_BLOCK
-           : p->group && (p->group < HT_BLOCK || p->group > HT_CHUNK || (p->group & (p->group - 1))))
+           : p->group && (p->group < HT_BLOCK || p->group > HT_KCHUNK || (p->group & (p->group - 1))))
         return corrupt("the group", p->group, "32, 64, 128, 256 or 0");
     if (!p->group && p->scale != HT_PACKED_SCALE_F32)
         return corrupt("the kind of scale", p->scale, "1");

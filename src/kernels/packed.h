@@ -23,11 +23,11 @@
 #include <halftone/format.h>
 
 enum {
-    HT_PANEL = 16,  /* outputs */
-    HT_UNIT = 64,   /* bytes */
-    HT_BLOCK = 32,  /* k */
-    HT_CHUNK = 256, /* k */
-    HT_CHUNK_BLOCKS = HT_CHUNK / HT_BLOCK,
+    HT_PANEL = 16,   /* outputs */
+    HT_UNIT = 64,    /* bytes */
+    HT_BLOCK = 32,   /* k */
+    HT_KCHUNK = 256, /* k */
+    HT_KCHUNK_BLOCKS = HT_KCHUNK / HT_BLOCK,
     HT_STEPS = HT_BLOCK / 4 /* of a block */
 };
 
@@ -82,8 +82,8 @@ static inline const uint8_t *ht_packed_chunk(const ht_packed *packed, const uint
 }
 /* k of a chunk, padded to blocks. */
 static inline size_t ht_packed_chunk_width(const ht_packed *packed, size_t chunk) {
-    size_t left = packed->blocks * HT_BLOCK - chunk * HT_CHUNK;
-    return left < HT_CHUNK ? left : HT_CHUNK;
+    size_t left = packed->blocks * HT_BLOCK - chunk * HT_KCHUNK;
+    return left < HT_KCHUNK ? left : HT_KCHUNK;
 }
 
 /* --- Files -------------------------------------------------------------------------------------------------------

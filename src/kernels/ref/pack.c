@@ -114,7 +114,7 @@ static int pack_chunk_scales(const ht_packed *packed, const ht_weight *weight, c
         for (size_t column = 0; column < HT_PANEL; column++) {
             size_t row = panel * HT_PANEL + column;
             if (row < weight->rows && !pack_scale(packed, weight, planes,
-                                                  scale_index(packed, weight, row, c * (HT_CHUNK / packed->group) + g),
+                                                  scale_index(packed, weight, row, c * (HT_KCHUNK / packed->group) + g),
                                                   g * HT_PANEL + column, chunk))
                 return 0;
         }
@@ -146,7 +146,7 @@ int ht_pack_panel(const ht_packed *packed, const ht_weight *weight, size_t index
             return 0;
         chunk += packed->scale_bytes + packed->zero_bytes;
         for (size_t b = 0; b * HT_BLOCK < ht_packed_chunk_width(packed, c); b++)
-            pack_block(packed->bits, codes + c * HT_CHUNK + b * HT_BLOCK, stride, chunk + b * packed->block_bytes);
+            pack_block(packed->bits, codes + c * HT_KCHUNK + b * HT_BLOCK, stride, chunk + b * packed->block_bytes);
     }
     return 1;
 }
@@ -177,12 +177,12 @@ void ht_packed_row(const ht_packed *packed, const uint8_t *panels, size_t row, f
     const uint8_t *panel = panels + row / HT_PANEL * packed->panel_bytes;
     size_t column = row % HT_PANEL;
     for (size_t k = 0; k < packed->cols; k++) {
-        const uint8_t *chunk = ht_packed_chunk(packed, panel, k / HT_CHUNK);
+        const uint8_t *chunk = ht_packed_chunk(packed, panel, k / HT_KCHUNK);
         const uint8_t *block =
-            chunk + packed->scale_bytes + packed->zero_bytes + k % HT_CHUNK / HT_BLOCK * packed->block_bytes;
+            chunk + packed->scale_bytes + packed->zero_bytes + k % HT_KCHUNK / HT_BLOCK * packed->block_bytes;
         unsigned code = code_at(packed, block, column, k % HT_BLOCK);
         int value = (packed->bits < 7 ? packed->table[code] : (int)code) - packed->offset;
-        size_t group = packed->group ? k % HT_CHUNK / packed->group : 0;
+        size_t group = packed->group ? k % HT_KCHUNK / packed->group : 0;
         if (packed->has_zeros)
             value -= (int8_t)chunk[packed->scale_bytes + group * HT_PANEL + column];
         float scale = packed->group ? chunk_scale(packed, chunk, group, column) : row_scale(panel, column);
