@@ -217,28 +217,42 @@ static void search(const ht_format *format, const ht_row_options *options, const
     }
 }
 
-/* 1, or 0 for a block that is not finite. */
-static int choose_for_tile(const ht_format *format, const ht_row_options *options, const ht_values *values,
-                           const ht_tile *tile, ht_affine *a) {
-    uint32_t bits = ht_tile_amax(values, tile);
-    if (bits >= 0x7f800000u) {
+int ht_affine_needs_range(const ht_format *format, const ht_row_options *options) {
+    return !(options->scale > 0) && (format->zero != HT_DTYPE_NONE || options->int_rule == HT_INT_NO_CLIP);
+}
+
+int ht_affine_for_block(const ht_format *format, const ht_row_options *options, uint32_t amax_bits, float min,
+                        float max, ht_affine *a) {
+    if (amax_bits >= 0x7f800000u) {
         a->scale = ht_f32_from_bits(0x7fc00000u);
         a->zero = a->float_zero ? 0 : (float)a->middle;
         return 0;
     }
-    float max = ht_f32_from_bits(bits), min = -max;
     if (options->scale > 0) {
         a->scale = options->scale;
         a->zero = format->zero == HT_DTYPE_NONE ? (float)a->middle : options->zero;
         a->start = a->zero - a->scale * (float)((a->qmax - a->qmin + 1) / 2);
         return 1;
     }
-    if (format->zero != HT_DTYPE_NONE || options->int_rule == HT_INT_NO_CLIP)
-        ht_tile_min_max(values, tile, &min, &max);
+    if (!ht_affine_needs_range(format, options)) {
+        max = ht_f32_from_bits(amax_bits);
+        min = -max;
+    }
     ht_affine_choose(format, options, min, max, a);
-    if (options->scale_rule == HT_SCALE_MSE)
-        search(format, options, values, tile, min, max, a);
     return 1;
+}
+
+/* 1, or 0 for a block that is not finite. */
+static int choose_for_tile(const ht_format *format, const ht_row_options *options, const ht_values *values,
+                           const ht_tile *tile, ht_affine *a) {
+    uint32_t bits = ht_tile_amax(values, tile);
+    float max = ht_f32_from_bits(bits), min = -max;
+    if (bits < 0x7f800000u && ht_affine_needs_range(format, options))
+        ht_tile_min_max(values, tile, &min, &max);
+    int finite = ht_affine_for_block(format, options, bits, min, max, a);
+    if (finite && !(options->scale > 0) && options->scale_rule == HT_SCALE_MSE)
+        search(format, options, values, tile, min, max, a);
+    return finite;
 }
 
 static void store_zero(ht_dtype dtype, void *plane, size_t index, float zero) {
@@ -248,6 +262,11 @@ static void store_zero(ht_dtype dtype, void *plane, size_t index, float zero) {
         ((int32_t *)plane)[index] = (int32_t)zero;
     else if (dtype != HT_DTYPE_NONE)
         ht_scale_store(dtype, plane, index, zero);
+}
+
+void ht_affine_store(const ht_format *format, const ht_planes *planes, size_t index, const ht_affine *a) {
+    ht_scale_store(format->scale, planes->plane[HT_PLANE_SCALES], index, a->scale);
+    store_zero(format->zero, planes->plane[HT_PLANE_ZEROS], index, a->zero);
 }
 
 static float load_zero(ht_dtype dtype, const void *plane, size_t index, float implied) {
@@ -306,8 +325,7 @@ static ht_status quantize(const ht_format *format, const ht_row_options *options
     for (size_t b = 0, count = ht_tile_count(format, rows, cols); b < count; b++) {
         ht_tile tile = ht_tile_at(format, rows, cols, b);
         int finite = choose_for_tile(format, options, &values, &tile, &a);
-        ht_scale_store(format->scale, out->plane[HT_PLANE_SCALES], b, a.scale);
-        store_zero(format->zero, out->plane[HT_PLANE_ZEROS], b, a.zero);
+        ht_affine_store(format, out, b, &a);
         encode_tile(format, &a, finite, &values, &tile, packed);
     }
     return HT_OK;

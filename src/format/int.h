@@ -26,4 +26,16 @@ void ht_affine_choose(const ht_format *format, const ht_row_options *options, fl
 void ht_affine_encode(const ht_affine *a, const float *x, size_t n, uint8_t *codes);
 void ht_affine_decode(const ht_affine *a, const uint8_t *codes, size_t n, float *values);
 
+/* Do scales of this format follow from smallest and largest value, not from the largest magnitude alone? */
+int ht_affine_needs_range(const ht_format *format, const ht_row_options *options);
+
+/* The same for one block, without a search: amax_bits its largest magnitude as f32 bits, min and max its range, read
+ * only where ht_affine_needs_range says so. options.scale counts. Returns 1, or 0 for a block with NaN or Inf: scale
+ * NaN, and codes those of zero. */
+int ht_affine_for_block(const ht_format *format, const ht_row_options *options, uint32_t amax_bits, float min,
+                        float max, ht_affine *a);
+
+/* Scale and zero point to their planes. */
+void ht_affine_store(const ht_format *format, const ht_planes *planes, size_t index, const ht_affine *a);
+
 #endif

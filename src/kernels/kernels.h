@@ -19,6 +19,7 @@
 #include <halftone/format.h>
 
 #include "kernels/attention.h"
+#include "kernels/cast.h"
 #include "kernels/dense.h"
 #include "kernels/dot.h"
 #include "kernels/matmul.h"
@@ -41,7 +42,9 @@
     X(GATE, "gate")                                                                                                    \
     X(SOFTMAX, "softmax")                                                                                              \
     X(SOFTCAP, "softcap")                                                                                              \
-    X(DENSE, "dense")
+    X(DENSE, "dense")                                                                                                  \
+    X(CAST, "cast")                                                                                                    \
+    X(TALLY, "tally")
 
 typedef enum ht_operation {
 #define HT_OPERATION_ENUMERATOR(name, text) HT_OPERATION_##name,
@@ -65,6 +68,8 @@ typedef union ht_kernel_fn {
     ht_softmax_fn *softmax;
     ht_softcap_fn *softcap;
     ht_dense_fn *dense;
+    ht_quantize_fn *cast;
+    ht_tally_fn *tally;
 } ht_kernel_fn;
 
 typedef struct ht_kernel_row {
@@ -73,6 +78,7 @@ typedef struct ht_kernel_row {
     const char *formats; /* for people; `accepts` decides. NULL: the operation does not depend on a format */
     int (*accepts)(const ht_weight *weight); /* NULL: every weight */
     int (*takes)(const ht_packed *packed);   /* the same for packed weights */
+    int (*casts)(const ht_cast *cast);       /* the same for casts */
     uint32_t needs;                          /* HT_CPU_* flags */
     size_t smallest_m, largest_m;            /* rows of x that this row is meant for; 0: no bound */
     ht_kernel_fn fn;
@@ -89,7 +95,10 @@ const ht_kernel_row *ht_kernel_choose(ht_operation operation, uint32_t cpu_flags
 const ht_kernel_row *ht_kernel_choose_packed(ht_operation operation, uint32_t cpu_flags, const ht_packed *packed,
                                              size_t m);
 
-/* The choices that do not depend on a weight. decode, matmul and product stay empty. */
+/* The same for a cast: m does not count. */
+const ht_kernel_row *ht_kernel_choose_cast(uint32_t cpu_flags, const ht_cast *cast);
+
+/* The choices that do not depend on a weight or cast. decode, matmul, product and cast stay empty. */
 typedef struct ht_kernels {
     ht_kernel_fn of[HT_OPERATION_COUNT];
 } ht_kernels;

@@ -7,15 +7,9 @@
 #include "base/status.h"
 #include "quant/hqq.h"
 
-static ht_status round_rows(const ht_format *format, const ht_row_options *options, const ht_settings *settings,
-                            const void *x, ht_dtype x_dtype, size_t rows, size_t cols, const ht_planes *out) {
-    (void)settings;
-    return ht_format_quantize(format, options, x, x_dtype, rows, cols, out);
-}
-
 static const ht_method methods[] = {
     {.item = {"rtn", "round to nearest; scales from each block's own values, or searched with scale_rule mse", ""},
-     .quantize_rows = round_rows},
+     .cast_rows = ht_cast_rows},
     {.item = {"hqq", "integers: zero points, or scales, that make a norm of the error small that forgives outliers",
               ""},
      .accepts = ht_hqq_accepts,

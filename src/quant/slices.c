@@ -3,10 +3,11 @@
  * A slice is some rows of one matrix. Its input lies in the mapped file; the planes are made in the worker's buffer and
  * written to their place in the output:
  *
- *     mapped input rows ->  method  ->  planes of these rows  ->  pwrite
- *              \___________ compare ______/ decoded, strip by strip
+ *     mapped input rows  --method, strip by strip-->  planes of these rows  --pwrite-->  output
+ *              \____________ compare _______________/ decoded while they are made
  *
- * The error is summed in f64 over eight lanes per row, rows in order later: one order, whatever the slices or threads.
+ * The error is summed in f64 by row (the order is kernels/cast.h's), rows in order later: one order, whatever the
+ * slices or threads.
  * Matrices stored [inputs, outputs] are turned round in tiles first.
  * SPDX-License-Identifier: BSD-3-Clause */
 #include <math.h>   /* isfinite */
@@ -15,10 +16,11 @@
 
 #include "base/status.h"
 #include "format/lanes.h"
+#include "ops/cast.h"
 #include "quant/decode.h"
 #include "quant/driver.h"
 
-enum { ALIGN = 64, LANES = 8, STRIP = 8192, SPAN = 1024, TILE = 32 };
+enum { ALIGN = 64, STRIP = 8192, SPAN = 1024, TILE = 32 };
 
 static size_t align_up(size_t bytes) {
     return (bytes + ALIGN - 1) / ALIGN * ALIGN;
@@ -97,25 +99,6 @@ typedef struct row_error {
     size_t not_finite, first; /* column of the first value that is not finite */
 } row_error;
 
-static void add_squares(const float *x, const float *y, size_t n, double error[LANES], double reference[LANES]) {
-    size_t i = 0;
-    for (; i + LANES <= n; i += LANES)
-        for (size_t lane = 0; lane < LANES; lane++) {
-            double a = (double)x[i + lane], d = a - (double)y[i + lane];
-            error[lane] += d * d;
-            reference[lane] += a * a;
-        }
-    for (size_t lane = 0; i < n; i++, lane++) {
-        double a = (double)x[i], d = a - (double)y[i];
-        error[lane] += d * d;
-        reference[lane] += a * a;
-    }
-}
-
-static double sum_lanes(const double lane[LANES]) {
-    return ((lane[0] + lane[4]) + (lane[2] + lane[6])) + ((lane[1] + lane[5]) + (lane[3] + lane[7]));
-}
-
 /* Zero what is not finite, and finite neighbours in a block that decodes to NaN. Returns how many values are not. */
 static size_t drop_not_finite(float *x, float *y, size_t n, size_t *first) {
     size_t count = 0;
@@ -128,28 +111,28 @@ static size_t drop_not_finite(float *x, float *y, size_t n, size_t *first) {
     return count;
 }
 
-/* A sum of squares of finite f32 values is finite in f64, so the sum itself tells whether all were. */
-static row_error compare_row(const void *x, ht_dtype dtype, size_t at, size_t cols, const float *decoded) {
-    row_error result = {0};
+/* A sum of squares of finite f32 values is finite in f64, so the sum itself tells whether all were. Where it is not,
+ * spans of the row are summed again without what is not finite. */
+static row_error compare_row(ht_tally_fn *tally, const void *x, ht_dtype dtype, size_t at, size_t cols,
+                             const float *decoded) {
+    const uint8_t *row = (const uint8_t *)x + at * (ht_dtype_bits(dtype) / 8);
+    ht_square_sums sums = tally(row, dtype, decoded, cols);
+    row_error result = {.error = sums.error, .reference = sums.reference};
+    if (isfinite(sums.reference))
+        return result;
+    result.error = result.reference = 0;
     for (size_t c = 0; c < cols; c += SPAN) {
-        double error[LANES] = {0}, reference[LANES] = {0};
         float wide[SPAN], mine[SPAN];
-        size_t n = cols - c < SPAN ? cols - c : SPAN;
+        size_t first = 0, n = cols - c < SPAN ? cols - c : SPAN;
         ht_lanes_load(x, dtype, at + c, n, wide);
-        add_squares(wide, decoded + c, n, error, reference);
-        if (!isfinite(sum_lanes(reference))) {
-            size_t first = 0;
-            memcpy(mine, decoded + c, n * sizeof *mine);
-            size_t count = drop_not_finite(wide, mine, n, &first);
-            if (!result.not_finite)
-                result.first = c + first;
-            result.not_finite += count;
-            memset(error, 0, sizeof error);
-            memset(reference, 0, sizeof reference);
-            add_squares(wide, mine, n, error, reference);
-        }
-        result.error += sum_lanes(error);
-        result.reference += sum_lanes(reference);
+        memcpy(mine, decoded + c, n * sizeof *mine);
+        size_t count = drop_not_finite(wide, mine, n, &first);
+        if (count && !result.not_finite)
+            result.first = c + first;
+        result.not_finite += count;
+        sums = tally(wide, HT_F32, mine, n);
+        result.error += sums.error;
+        result.reference += sums.reference;
     }
     return result;
 }
@@ -173,28 +156,57 @@ static ht_status not_finite(const ht_run *run, const ht_job *job, size_t entry, 
                    index);
 }
 
-/* Decode the slice strip by strip and tally its error. x holds the slice's rows alone. */
-static ht_status compare_slice(ht_run *run, const ht_item *item, const void *x, const ht_planes *planes,
-                               float *decoded) {
+/* Tally the error of n rows from row on. x holds the slice's rows alone, decoded these n. */
+static ht_status compare_rows(ht_run *run, const ht_item *item, const void *x, size_t row, size_t n,
+                              const float *decoded) {
     const ht_job *job = &run->plan->job[item->job];
     const ht_layout *layout = job->layout;
     ht_tally *tally = &run->tally[item->job];
+    ht_tally_fn *squares = ht_cast_tally(run->ctx);
     ht_dtype dtype = job->parameter->weight.format.element;
-    size_t strip = strip_rows(layout), rows = (size_t)item->count, row0 = (size_t)item->begin;
     int keep = job->options.value[HT_OPTION_NAN] == HT_NAN_KEEP;
+    for (size_t r = 0; r < n; r++) {
+        size_t at = (row + r) * layout->cols, number = (size_t)item->begin + row + r;
+        row_error found = compare_row(squares, x, dtype, at, layout->cols, decoded + r * layout->cols);
+        if (found.not_finite && !keep)
+            return not_finite(run, job, item->entry, number, found.first, x, dtype, at + found.first);
+        tally->not_finite += found.not_finite;
+        tally->error[item->entry * layout->rows + number] = found.error;
+        tally->reference[item->entry * layout->rows + number] = found.reference;
+    }
+    return HT_OK;
+}
+
+/* The rows of a cast, by the job's method. */
+static ht_status run_method(ht_run *run, const ht_job *job, const ht_cast *cast) {
+    const ht_method *method = job->rule->method;
+    if (method->cast_rows)
+        return method->cast_rows(run->ctx, cast);
+    HT_TRY(method->quantize_rows(cast->format, cast->options, &job->settings, cast->x, cast->x_dtype, cast->rows,
+                                 cast->cols, cast->planes));
+    return cast->decoded ? ht_format_dequantize(cast->format, cast->planes, cast->rows, cast->cols, cast->decoded)
+                         : HT_OK;
+}
+
+/* Quantize the rows of `cast` and tally their error, a strip at a time where rows can be quantized apart; otherwise the
+ * whole is quantized first and strips are decoded from it. */
+static ht_status cast_slice(ht_run *run, const ht_item *item, const ht_cast *cast, float *decoded) {
+    const ht_job *job = &run->plan->job[item->job];
+    const ht_format *format = cast->format;
+    size_t strip = strip_rows(job->layout), rows = cast->rows, bytes = element_bytes(job);
+    int apart = strip == job->layout->rows || strip % job->layout->row_step == 0;
+    if (!apart)
+        HT_TRY(run_method(run, job, cast));
     for (size_t row = 0; row < rows; row += strip) {
-        size_t n = rows - row < strip ? rows - row : strip;
-        ht_planes here = ht_planes_at_row(&layout->format, planes, layout->cols, row);
-        HT_TRY(ht_format_dequantize(&layout->format, &here, n, layout->cols, decoded));
-        for (size_t r = 0; r < n; r++) {
-            size_t at = (row + r) * layout->cols;
-            row_error found = compare_row(x, dtype, at, layout->cols, decoded + r * layout->cols);
-            if (found.not_finite && !keep)
-                return not_finite(run, job, item->entry, row0 + row + r, found.first, x, dtype, at + found.first);
-            tally->not_finite += found.not_finite;
-            tally->error[item->entry * layout->rows + row0 + row + r] = found.error;
-            tally->reference[item->entry * layout->rows + row0 + row + r] = found.reference;
-        }
+        ht_planes here = ht_planes_at_row(format, cast->planes, cast->cols, row);
+        ht_cast part = *cast;
+        part.x = (const uint8_t *)cast->x + row * cast->cols * bytes;
+        part.rows = rows - row < strip ? rows - row : strip;
+        part.planes = &here;
+        part.decoded = decoded;
+        HT_TRY(apart ? run_method(run, job, &part)
+                     : ht_format_dequantize(format, &here, part.rows, cast->cols, decoded));
+        HT_TRY(compare_rows(run, item, cast->x, row, part.rows, decoded));
     }
     return HT_OK;
 }
@@ -228,9 +240,14 @@ ht_status ht_slice_quantize(ht_run *run, const ht_item *item, size_t worker) {
     ht_row_options how = job->row;
     if (has_fixed_scale(job))
         how.amax_lower = how.amax_upper = run->range[job->shared][item->entry].amax;
-    HT_TRY(
-        job->rule->method->quantize_rows(&layout->format, &how, &job->settings, x, dtype, rows, layout->cols, &planes));
-    HT_TRY(compare_slice(run, item, x, &planes, scratch->decoded));
+    const ht_cast cast = {.format = &layout->format,
+                          .options = &how,
+                          .x = x,
+                          .x_dtype = dtype,
+                          .rows = rows,
+                          .cols = layout->cols,
+                          .planes = &planes};
+    HT_TRY(cast_slice(run, item, &cast, scratch->decoded));
     return ht_layout_write(layout, run->writer, job->first, item->entry, row, rows, &planes);
 }
 

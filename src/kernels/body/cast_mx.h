@@ -1,0 +1,151 @@
+/* MX blocks, 16 at a time. Body of ht_quantize_mx_*; see format/mx.c for the rules. */
+#ifndef HT_KERNELS_BODY_CAST_MX_H
+#define HT_KERNELS_BODY_CAST_MX_H
+
+#include "format/element.h"
+#include "kernels/body/cast.h"
+
+enum { MX_BLOCK = 32, MX_BLOCKS = CAST_CHUNK / MX_BLOCK };
+
+/* How one element type does it; `shape` of MXINT8 is not read. */
+typedef struct mx_element {
+    cast_shape shape;
+    int is_int, is_e2m1;
+} mx_element;
+
+WIDE wi mx_encode(wf scaled, const mx_element e) {
+    if (!e.is_int)
+        return w_encode(scaled, e.shape);
+    wf y = w_mul(scaled, w_float(64));
+    return w_nearest(w_most(w_least(y, w_float(127)), w_float(-127)));
+}
+
+WIDE wf mx_decode(wi code, const mx_element e) {
+    if (e.is_int)
+        return w_mul(w_from_int(code), w_float(0x1p-6f));
+    return e.is_e2m1 ? w_lookup(w_load(cast_e2m1_values), code) : w_decode(code, e.shape);
+}
+
+/* Scale bytes of 16 blocks; MSE gives FLOOR's. */
+WIDE wi mx_scale_bytes(ht_scale_rule rule, const ht_element *e, wi amax) {
+    wi exponent = w_right(amax, 23), fraction = w_and(amax, w_int(0x7fffff)), byte;
+    wi zero = w_int(0), top = w_int((uint32_t)e->max_pow2);
+    if (rule == HT_SCALE_RCEIL) {
+        wi d = w_bits(w_mul(w_from_bits(amax), w_float(1.0f / ht_f32_from_bits(e->max_bits))));
+        exponent = w_right(d, 23);
+        wi least = w_choose(w_above(exponent, zero), zero, w_int(0x400000));
+        byte = w_iadd(exponent, w_choose(w_above(w_and(d, w_int(0x7fffff)), least), w_int(1), zero));
+    } else if (rule == HT_SCALE_EVEN || rule == HT_SCALE_EVEN_FP4) {
+        unsigned mantissa = rule == HT_SCALE_EVEN ? e->mantissa : 1;
+        exponent = w_right(w_iadd(amax, w_int(1u << (22 - mantissa))), 23);
+        byte = w_choose(w_above(exponent, w_int(254)), w_int(255), w_imax(w_isub(exponent, top), zero));
+    } else {
+        wi up = w_choose(w_above(fraction, zero), w_int(rule == HT_SCALE_CEIL), zero);
+        byte = w_imax(w_iadd(w_isub(exponent, top), up), zero);
+    }
+    if (e->max_pow2 == 0)
+        byte = w_imin(byte, w_int(254));
+    return w_choose(w_above(amax, w_int(0x7f7fffffu)), w_int(255), byte);
+}
+
+/* 2^(127 - byte); anything for 255, whose codes are set apart. */
+WIDE wf mx_factors(wi byte) {
+    wi bits = w_left(w_isub(w_int(254), byte), 23);
+    return w_from_bits(w_choose(w_above(byte, w_int(253)), w_int(0x00400000u), bits));
+}
+
+WIDE float mx_error(const float *x, float factor, const mx_element e) {
+    wf sum = w_float(0);
+    for (int i = 0; i < MX_BLOCK; i += CAST_LANES) {
+        wf scaled = w_mul(w_load(x + i), w_float(factor));
+        wf d = w_sub(scaled, mx_decode(mx_encode(scaled, e), e));
+        sum = w_add(sum, w_mul(d, d));
+    }
+    return w_fold(sum);
+}
+
+/* Blocks that FLOOR saturates get one more where that leaves a smaller error. */
+WIDE void mx_search(const float *x, wi amax, uint32_t max_bits, const mx_element e, uint32_t *bytes, float *factors) {
+    wi byte = w_load_int(bytes);
+    wm loud = w_above(w_bits(w_mul(w_from_bits(amax), w_load(factors))), w_int(max_bits));
+    unsigned todo = w_mask(loud) & w_mask(w_above(w_int(254), byte));
+    for (; todo; todo &= todo - 1) {
+        int b = __builtin_ctz(todo);
+        float coarse = factors[b] * 0.5f;
+        if (mx_error(x + b * MX_BLOCK, factors[b], e) > 4 * mx_error(x + b * MX_BLOCK, coarse, e)) {
+            bytes[b]++;
+            factors[b] = coarse;
+        }
+    }
+}
+
+/* A block of NaN, codes and values. */
+static void mx_no_number(const ht_cast *cast, const ht_element *e, uint8_t *run, size_t block, float *decoded) {
+    for (size_t i = block * MX_BLOCK; i < (block + 1) * MX_BLOCK; i += CAST_LANES) {
+        w_put(cast->format->packing, e->bits, run, i, w_int(e->nan_code));
+        if (decoded)
+            w_store(decoded + i, w_from_bits(w_int(0x7fc00000u)));
+    }
+}
+
+/* Up to 16 blocks in a row of blocks. */
+WIDE void mx_chunk(const ht_cast *cast, ht_scale_rule rule, const ht_element *row, const mx_element e, size_t block,
+                   size_t count, unsigned bits, ht_packing packing) {
+    float x[CAST_CHUNK], factors[MX_BLOCKS];
+    uint32_t amax[MX_BLOCKS] = {0}, bytes[MX_BLOCKS];
+    uint8_t *run = (uint8_t *)cast->planes->plane[HT_PLANE_CODES] + block * MX_BLOCK * bits / 8;
+    uint8_t *scales = (uint8_t *)cast->planes->plane[HT_PLANE_SCALES] + block;
+    float *decoded = cast->decoded ? cast->decoded + block * MX_BLOCK : NULL;
+    cast_load(cast->x, cast->x_dtype, block * MX_BLOCK, count * MX_BLOCK, x);
+    for (size_t b = 0; b < count; b++)
+        amax[b] = cast_amax(x + b * MX_BLOCK, MX_BLOCK);
+    wi largest = w_load_int(amax), byte = mx_scale_bytes(rule, row, largest);
+    w_store_int(bytes, byte);
+    w_store(factors, mx_factors(byte));
+    if (rule == HT_SCALE_MSE)
+        mx_search(x, largest, row->max_bits, e, bytes, factors);
+    for (size_t b = 0; b < count; b++) {
+        wf factor = w_float(factors[b]), scale = w_e8m0(w_int(bytes[b]));
+        scales[b] = (uint8_t)bytes[b];
+        for (size_t i = b * MX_BLOCK; i < (b + 1) * MX_BLOCK; i += CAST_LANES) {
+            wi code = mx_encode(w_mul(w_load(x + i), factor), e);
+            w_put(packing, bits, run, i, code);
+            if (decoded)
+                w_store(decoded + i, w_mul(mx_decode(code, e), scale));
+        }
+        if (bytes[b] == 255)
+            mx_no_number(cast, row, run, b, decoded);
+    }
+}
+
+WIDE ht_status mx_all(const ht_cast *cast, const mx_element e, unsigned bits, ht_packing packing) {
+    const ht_element *row = ht_element_find(cast->format->element);
+    ht_scale_rule rule = cast->options->scale_rule;
+    rule = rule == HT_SCALE_DEFAULT ? HT_SCALE_MSE : rule;
+    size_t blocks = cast->rows * (cast->cols / MX_BLOCK);
+    for (size_t b = 0; b < blocks; b += MX_BLOCKS)
+        mx_chunk(cast, rule, row, e, b, blocks - b < MX_BLOCKS ? blocks - b : MX_BLOCKS, bits, packing);
+    return HT_OK;
+}
+
+static inline ht_status quantize_mx(const ht_cast *cast) {
+    ht_packing packing = cast->format->packing;
+    switch (cast->format->element) {
+    case HT_F8_E4M3:
+        return mx_all(cast, (mx_element){.shape = CAST_E4M3}, 8, HT_PACK_BYTES);
+    case HT_F8_E5M2:
+        return mx_all(cast, (mx_element){.shape = CAST_E5M2}, 8, HT_PACK_BYTES);
+    case HT_F6_E2M3:
+        return mx_all(cast, (mx_element){.shape = CAST_E2M3}, 6, HT_PACK_BITS);
+    case HT_F6_E3M2:
+        return mx_all(cast, (mx_element){.shape = CAST_E3M2}, 6, HT_PACK_BITS);
+    case HT_I8:
+        return mx_all(cast, (mx_element){.is_int = 1}, 8, HT_PACK_BYTES);
+    default:
+        if (packing == HT_PACK_HIGH)
+            return mx_all(cast, (mx_element){.shape = CAST_E2M1, .is_e2m1 = 1}, 4, HT_PACK_HIGH);
+        return mx_all(cast, (mx_element){.shape = CAST_E2M1, .is_e2m1 = 1}, 4, HT_PACK_LOW);
+    }
+}
+
+#endif

@@ -1,0 +1,87 @@
+/* NVFP4 blocks of 16 values in a row, 16 blocks at a time. Body of ht_quantize_nvfp4_*; rules in format/nvfp4.c. */
+#ifndef HT_KERNELS_BODY_CAST_NVFP4_H
+#define HT_KERNELS_BODY_CAST_NVFP4_H
+
+#include <float.h>
+
+#include "format/nvfp4.h"
+#include "kernels/body/cast.h"
+
+enum { NVFP4_BLOCK = 16, NVFP4_BLOCKS = 16, NVFP4_NAN = 0x7f };
+
+/* Scale codes of 16 finite blocks. */
+WIDE wi nvfp4_scale_codes(const ht_nvfp4_rules *rules, wf amax) {
+    wf wanted;
+    if (rules->divides && rules->training)
+        wanted = w_mul(amax, w_float(rules->global_sixth));
+    else if (rules->divides)
+        wanted = w_mul(w_div(amax, w_float(6)), w_float(rules->global));
+    else
+        wanted = w_div(w_div(amax, w_float(6)), w_float(rules->global)); /* exact when the number is 1 */
+    wanted = w_least(wanted, w_float(448));
+    if (!rules->training && !rules->divides) /* never NaN: the number is positive and finite */
+        wanted = w_most(wanted, w_float(0x1p-6f));
+    wi code = w_encode_magnitude(w_bits(wanted), CAST_E4M3);
+    if (!rules->training && rules->divides)
+        code = w_choose(w_above(code, w_int(0)), code, w_int(ht_e4m3_from_f32(0.125f)));
+    return code;
+}
+
+WIDE wf nvfp4_encode_factors(const ht_nvfp4_rules *rules, wf scale) {
+    wf most = w_float(FLT_MAX);
+    if (rules->divides && rules->training)
+        return w_least(w_div(w_float(1), w_mul(scale, w_float(rules->inverse))), most);
+    if (rules->divides)
+        return w_div(scale, w_float(rules->global));
+    float inverse = rules->inverse < FLT_MAX ? rules->inverse : FLT_MAX;
+    return w_least(w_div(w_float(inverse), scale), most);
+}
+
+/* count <= 16 blocks from `block` on. */
+WIDE void nvfp4_chunk(const ht_cast *cast, const ht_nvfp4_rules *rules, size_t block, size_t count,
+                      ht_packing packing) {
+    float x[NVFP4_BLOCK * NVFP4_BLOCKS], factors[NVFP4_BLOCKS], back[NVFP4_BLOCKS];
+    uint32_t amax[NVFP4_BLOCKS] = {0}, codes[NVFP4_BLOCKS];
+    size_t at = block * NVFP4_BLOCK;
+    uint8_t *run = (uint8_t *)cast->planes->plane[HT_PLANE_CODES] + (packing == HT_PACK_BYTES ? at : at / 2);
+    uint8_t *scales = (uint8_t *)cast->planes->plane[HT_PLANE_SCALES] + block;
+    int by_division = rules->divides && !rules->training;
+    cast_load(cast->x, cast->x_dtype, at, count * NVFP4_BLOCK, x);
+    for (size_t b = 0; b < count; b++)
+        amax[b] = cast_amax(x + b * NVFP4_BLOCK, NVFP4_BLOCK);
+    wi largest = w_load_int(amax), code = nvfp4_scale_codes(rules, w_from_bits(largest));
+    wf scale = w_decode(code, CAST_E4M3), global = w_float(rules->global);
+    w_store(factors, nvfp4_encode_factors(rules, scale));
+    w_store(back, rules->divides ? w_div(scale, global) : w_mul(scale, global));
+    w_store_int(codes, w_choose(w_above(largest, w_int(0x7f7fffffu)), w_int(NVFP4_NAN), code));
+    for (size_t b = 0; b < count; b++) {
+        wf values = w_load(x + b * NVFP4_BLOCK), factor = w_float(factors[b]), unit = w_float(back[b]);
+        wi four = w_encode_any(by_division ? w_div(values, factor) : w_mul(values, factor), CAST_E2M1);
+        scales[b] = (uint8_t)codes[b];
+        if (codes[b] == NVFP4_NAN) {
+            four = w_int(7);
+            unit = w_from_bits(w_int(0x7fc00000u));
+        }
+        w_put(packing, 4, run, b * NVFP4_BLOCK, four);
+        if (cast->decoded)
+            w_store(cast->decoded + at + b * NVFP4_BLOCK, w_mul(w_lookup(w_load(cast_e2m1_values), four), unit));
+    }
+}
+
+WIDE ht_status nvfp4_all(const ht_cast *cast, ht_packing packing) {
+    const float *global = cast->planes->plane[HT_PLANE_GLOBAL];
+    const ht_nvfp4_rules rules =
+        ht_nvfp4_rules_of(cast->format, cast->options, cast->format->global == HT_DTYPE_NONE ? 1.0f : *global);
+    size_t blocks = cast->rows * (cast->cols / NVFP4_BLOCK);
+    for (size_t b = 0; b < blocks; b += NVFP4_BLOCKS)
+        nvfp4_chunk(cast, &rules, b, blocks - b < NVFP4_BLOCKS ? blocks - b : NVFP4_BLOCKS, packing);
+    return HT_OK;
+}
+
+static inline ht_status quantize_nvfp4(const ht_cast *cast) {
+    if (cast->format->packing == HT_PACK_LOW)
+        return nvfp4_all(cast, HT_PACK_LOW);
+    return nvfp4_all(cast, cast->format->packing == HT_PACK_HIGH ? HT_PACK_HIGH : HT_PACK_BYTES);
+}
+
+#endif

@@ -1,0 +1,33 @@
+/* Casts with AVX512: the bodies over one register for sixteen lanes. Same bits as the reference.
+ * SPDX-License-Identifier: BSD-3-Clause */
+#include "kernels/cast.h"
+
+#include "kernels/x86/wide_avx512.h"
+#include "kernels/x86/wide_pack.h"
+
+#include "kernels/body/cast.h"
+#include "kernels/body/cast_float8.h"
+#include "kernels/body/cast_int.h"
+#include "kernels/body/cast_mx.h"
+#include "kernels/body/cast_nvfp4.h"
+#include "kernels/body/cast_tally.h"
+
+ht_status ht_quantize_mx_avx512bw(const ht_cast *cast) {
+    return quantize_mx(cast);
+}
+
+ht_status ht_quantize_nvfp4_avx512bw(const ht_cast *cast) {
+    return quantize_nvfp4(cast);
+}
+
+ht_status ht_quantize_float8_avx512bw(const ht_cast *cast) {
+    return quantize_float8(cast);
+}
+
+ht_status ht_quantize_int_avx512bw(const ht_cast *cast) {
+    return quantize_int(cast);
+}
+
+ht_square_sums ht_tally_avx512bw(const void *x, ht_dtype x_dtype, const float *y, size_t n) {
+    return tally(x, x_dtype, y, n);
+}

@@ -1,0 +1,187 @@
+/* Vectors of 16 lanes: two AVX registers each. The same names as wide_avx512.h. Needs AVX2. */
+#ifndef HT_KERNELS_X86_WIDE_AVX2_H
+#define HT_KERNELS_X86_WIDE_AVX2_H
+
+#include <immintrin.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define WIDE static inline __attribute__((always_inline))
+
+typedef struct wf {
+    __m256 a, b;
+} wf;
+typedef struct wi {
+    __m256i a, b;
+} wi;
+typedef wi wm;
+typedef struct wd {
+    __m256d a, b;
+} wd;
+typedef uint32_t wide_u32 __attribute__((vector_size(32)));
+
+WIDE wf w_load(const float *p) {
+    return (wf){_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)};
+}
+WIDE __m256 wide_widen(const uint16_t *p) {
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p)), 16));
+}
+WIDE wf w_load_bf16(const uint16_t *p) {
+    return (wf){wide_widen(p), wide_widen(p + 8)};
+}
+/* As ht_f32_from_f16, so that no more than AVX2 is needed. */
+WIDE __m256 wide_widen_f16(const uint16_t *p) {
+    __m256i u = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p)), one = _mm256_set1_epi32(113 << 23);
+    __m256i shifted = _mm256_slli_epi32(_mm256_and_si256(u, _mm256_set1_epi32(0x7fff)), 13);
+    __m256 lowest = _mm256_sub_ps(_mm256_castsi256_ps(_mm256_add_epi32(shifted, one)), _mm256_castsi256_ps(one));
+    __m256i normal = _mm256_add_epi32(shifted, _mm256_set1_epi32(112 << 23));
+    __m256i special = _mm256_cmpgt_epi32(shifted, _mm256_set1_epi32(0x0f7fffff));
+    __m256i is_lowest = _mm256_cmpgt_epi32(_mm256_set1_epi32(1 << 23), shifted);
+    normal = _mm256_or_si256(normal, _mm256_and_si256(special, _mm256_set1_epi32(0x7f800000)));
+    normal = _mm256_blendv_epi8(normal, _mm256_castps_si256(lowest), is_lowest);
+    __m256i sign = _mm256_slli_epi32(_mm256_srli_epi32(u, 15), 31);
+    return _mm256_castsi256_ps(_mm256_or_si256(normal, sign));
+}
+WIDE wf w_load_f16(const uint16_t *p) {
+    return (wf){wide_widen_f16(p), wide_widen_f16(p + 8)};
+}
+WIDE void w_store(float *p, wf x) {
+    _mm256_storeu_ps(p, x.a);
+    _mm256_storeu_ps(p + 8, x.b);
+}
+WIDE wi w_load_int(const void *p) {
+    return (wi){_mm256_loadu_si256((const __m256i *)p), _mm256_loadu_si256((const __m256i *)p + 1)};
+}
+WIDE void w_store_int(void *p, wi x) {
+    _mm256_storeu_si256((__m256i *)p, x.a);
+    _mm256_storeu_si256((__m256i *)p + 1, x.b);
+}
+WIDE __m128i w_bytes(wi x) {
+    __m256i low = _mm256_set1_epi32(255);
+    __m256i pairs = _mm256_packus_epi32(_mm256_and_si256(x.a, low), _mm256_and_si256(x.b, low));
+    pairs = _mm256_permute4x64_epi64(pairs, 0xd8);
+    return _mm_packus_epi16(_mm256_castsi256_si128(pairs), _mm256_extracti128_si256(pairs, 1));
+}
+WIDE wi w_from_bytes(__m128i x) {
+    return (wi){_mm256_cvtepu8_epi32(x), _mm256_cvtepu8_epi32(_mm_srli_si128(x, 8))};
+}
+WIDE wi w_from_signed_bytes(__m128i x) {
+    return (wi){_mm256_cvtepi8_epi32(x), _mm256_cvtepi8_epi32(_mm_srli_si128(x, 8))};
+}
+
+WIDE wf w_float(float x) {
+    return (wf){_mm256_set1_ps(x), _mm256_set1_ps(x)};
+}
+WIDE wi w_int(uint32_t x) {
+    return (wi){_mm256_set1_epi32((int)x), _mm256_set1_epi32((int)x)};
+}
+WIDE wi w_bits(wf x) {
+    return (wi){_mm256_castps_si256(x.a), _mm256_castps_si256(x.b)};
+}
+WIDE wf w_from_bits(wi x) {
+    return (wf){_mm256_castsi256_ps(x.a), _mm256_castsi256_ps(x.b)};
+}
+WIDE wf w_from_int(wi x) {
+    return (wf){_mm256_cvtepi32_ps(x.a), _mm256_cvtepi32_ps(x.b)};
+}
+
+WIDE wf w_add(wf x, wf y) {
+    return (wf){_mm256_add_ps(x.a, y.a), _mm256_add_ps(x.b, y.b)};
+}
+WIDE wf w_sub(wf x, wf y) {
+    return (wf){_mm256_sub_ps(x.a, y.a), _mm256_sub_ps(x.b, y.b)};
+}
+WIDE wf w_mul(wf x, wf y) {
+    return (wf){_mm256_mul_ps(x.a, y.a), _mm256_mul_ps(x.b, y.b)};
+}
+WIDE wf w_div(wf x, wf y) {
+    return (wf){_mm256_div_ps(x.a, y.a), _mm256_div_ps(x.b, y.b)};
+}
+WIDE wf w_least(wf x, wf y) {
+    return (wf){_mm256_min_ps(x.a, y.a), _mm256_min_ps(x.b, y.b)};
+}
+WIDE wf w_most(wf x, wf y) {
+    return (wf){_mm256_max_ps(x.a, y.a), _mm256_max_ps(x.b, y.b)};
+}
+
+WIDE wi w_iadd(wi x, wi y) {
+    return (wi){_mm256_add_epi32(x.a, y.a), _mm256_add_epi32(x.b, y.b)};
+}
+WIDE wi w_isub(wi x, wi y) {
+    return (wi){_mm256_sub_epi32(x.a, y.a), _mm256_sub_epi32(x.b, y.b)};
+}
+WIDE wi w_and(wi x, wi y) {
+    return (wi){_mm256_and_si256(x.a, y.a), _mm256_and_si256(x.b, y.b)};
+}
+WIDE wi w_or(wi x, wi y) {
+    return (wi){_mm256_or_si256(x.a, y.a), _mm256_or_si256(x.b, y.b)};
+}
+WIDE wi w_left(wi x, unsigned n) {
+    return (wi){(__m256i)((wide_u32)x.a << n), (__m256i)((wide_u32)x.b << n)};
+}
+WIDE wi w_right(wi x, unsigned n) {
+    return (wi){(__m256i)((wide_u32)x.a >> n), (__m256i)((wide_u32)x.b >> n)};
+}
+WIDE wi w_imin(wi x, wi y) {
+    return (wi){_mm256_min_epi32(x.a, y.a), _mm256_min_epi32(x.b, y.b)};
+}
+WIDE wi w_imax(wi x, wi y) {
+    return (wi){_mm256_max_epi32(x.a, y.a), _mm256_max_epi32(x.b, y.b)};
+}
+
+WIDE wm w_above(wi x, wi y) {
+    return (wm){_mm256_cmpgt_epi32(x.a, y.a), _mm256_cmpgt_epi32(x.b, y.b)};
+}
+WIDE wi w_choose(wm c, wi x, wi y) {
+    return (wi){_mm256_blendv_epi8(y.a, x.a, c.a), _mm256_blendv_epi8(y.b, x.b, c.b)};
+}
+WIDE unsigned w_mask(wm c) {
+    return (unsigned)_mm256_movemask_ps(_mm256_castsi256_ps(c.a)) |
+           (unsigned)_mm256_movemask_ps(_mm256_castsi256_ps(c.b)) << 8;
+}
+
+WIDE uint32_t w_largest(wi x) {
+    __m256i h = _mm256_max_epi32(x.a, x.b);
+    __m128i q = _mm_max_epi32(_mm256_castsi256_si128(h), _mm256_extracti128_si256(h, 1));
+    q = _mm_max_epi32(q, _mm_unpackhi_epi64(q, q));
+    return (uint32_t)_mm_cvtsi128_si32(_mm_max_epi32(q, _mm_shuffle_epi32(q, 1)));
+}
+WIDE float w_fold(wf x) {
+    __m256 h = _mm256_add_ps(x.a, x.b);
+    __m128 q = _mm_add_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1));
+    q = _mm_add_ps(q, _mm_movehl_ps(q, q));
+    return _mm_cvtss_f32(_mm_add_ss(q, _mm_shuffle_ps(q, q, 1)));
+}
+WIDE __m256 wide_lookup(wf table, __m256i index) {
+    __m256i upper = _mm256_slli_epi32(index, 28); /* bit 3 chooses the half */
+    return _mm256_blendv_ps(_mm256_permutevar8x32_ps(table.a, index), _mm256_permutevar8x32_ps(table.b, index),
+                            _mm256_castsi256_ps(upper));
+}
+WIDE wf w_lookup(wf table, wi index) {
+    return (wf){wide_lookup(table, index.a), wide_lookup(table, index.b)};
+}
+
+WIDE wd wd_zero(void) {
+    return (wd){_mm256_setzero_pd(), _mm256_setzero_pd()};
+}
+WIDE wd wide_doubles(__m256 x) {
+    return (wd){_mm256_cvtps_pd(_mm256_castps256_ps128(x)), _mm256_cvtps_pd(_mm256_extractf128_ps(x, 1))};
+}
+WIDE wd wd_low(wf x) {
+    return wide_doubles(x.a);
+}
+WIDE wd wd_high(wf x) {
+    return wide_doubles(x.b);
+}
+WIDE wd wd_sub(wd x, wd y) {
+    return (wd){_mm256_sub_pd(x.a, y.a), _mm256_sub_pd(x.b, y.b)};
+}
+WIDE wd wd_add_square(wd sum, wd x) {
+    return (wd){_mm256_add_pd(sum.a, _mm256_mul_pd(x.a, x.a)), _mm256_add_pd(sum.b, _mm256_mul_pd(x.b, x.b))};
+}
+WIDE void wd_store(double *p, wd x) {
+    _mm256_storeu_pd(p, x.a);
+    _mm256_storeu_pd(p + 4, x.b);
+}
+
+#endif

@@ -1,0 +1,158 @@
+/* Vectors of 16 lanes: one AVX-512 register each. wide_avx2.h has the same names; the cast bodies know only these.
+ *
+ * wf: 16 f32, wi: 16 i32, wm: 16 conditions, wd: 8 f64. Needs AVX-512 F, BW, VL, DQ. Shifts by constants are written
+ * with the compiler's vector operators, which need no immediate operand before inlining. */
+#ifndef HT_KERNELS_X86_WIDE_AVX512_H
+#define HT_KERNELS_X86_WIDE_AVX512_H
+
+#include <immintrin.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define WIDE static inline __attribute__((always_inline))
+
+typedef __m512 wf;
+typedef __m512i wi;
+typedef __mmask16 wm;
+typedef __m512d wd;
+typedef uint32_t wide_u32 __attribute__((vector_size(64)));
+
+WIDE wf w_load(const float *p) {
+    return _mm512_loadu_ps(p);
+}
+WIDE wf w_load_bf16(const uint16_t *p) {
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p)), 16));
+}
+WIDE wf w_load_f16(const uint16_t *p) {
+    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
+}
+WIDE void w_store(float *p, wf x) {
+    _mm512_storeu_ps(p, x);
+}
+WIDE wi w_load_int(const void *p) {
+    return _mm512_loadu_si512(p);
+}
+WIDE void w_store_int(void *p, wi x) {
+    _mm512_storeu_si512(p, x);
+}
+/* Codes, one a byte: the low bytes of the lanes, and back. */
+WIDE __m128i w_bytes(wi x) {
+    return _mm512_cvtepi32_epi8(x);
+}
+WIDE wi w_from_bytes(__m128i x) {
+    return _mm512_cvtepu8_epi32(x);
+}
+WIDE wi w_from_signed_bytes(__m128i x) {
+    return _mm512_cvtepi8_epi32(x);
+}
+
+WIDE wf w_float(float x) {
+    return _mm512_set1_ps(x);
+}
+WIDE wi w_int(uint32_t x) {
+    return _mm512_set1_epi32((int)x);
+}
+WIDE wi w_bits(wf x) {
+    return _mm512_castps_si512(x);
+}
+WIDE wf w_from_bits(wi x) {
+    return _mm512_castsi512_ps(x);
+}
+WIDE wf w_from_int(wi x) {
+    return _mm512_cvtepi32_ps(x);
+}
+
+WIDE wf w_add(wf a, wf b) {
+    return _mm512_add_ps(a, b);
+}
+WIDE wf w_sub(wf a, wf b) {
+    return _mm512_sub_ps(a, b);
+}
+WIDE wf w_mul(wf a, wf b) {
+    return _mm512_mul_ps(a, b);
+}
+WIDE wf w_div(wf a, wf b) {
+    return _mm512_div_ps(a, b);
+}
+/* a < b ? a : b and a > b ? a : b: b when either is NaN. */
+WIDE wf w_least(wf a, wf b) {
+    return _mm512_min_ps(a, b);
+}
+WIDE wf w_most(wf a, wf b) {
+    return _mm512_max_ps(a, b);
+}
+
+WIDE wi w_iadd(wi a, wi b) {
+    return _mm512_add_epi32(a, b);
+}
+WIDE wi w_isub(wi a, wi b) {
+    return _mm512_sub_epi32(a, b);
+}
+WIDE wi w_and(wi a, wi b) {
+    return _mm512_and_si512(a, b);
+}
+WIDE wi w_or(wi a, wi b) {
+    return _mm512_or_si512(a, b);
+}
+WIDE wi w_left(wi a, unsigned n) {
+    return (wi)((wide_u32)a << n);
+}
+WIDE wi w_right(wi a, unsigned n) {
+    return (wi)((wide_u32)a >> n);
+}
+WIDE wi w_imin(wi a, wi b) { /* signed */
+    return _mm512_min_epi32(a, b);
+}
+WIDE wi w_imax(wi a, wi b) {
+    return _mm512_max_epi32(a, b);
+}
+
+WIDE wm w_above(wi a, wi b) { /* signed a > b */
+    return _mm512_cmpgt_epi32_mask(a, b);
+}
+WIDE wi w_choose(wm c, wi a, wi b) {
+    return _mm512_mask_blend_epi32(c, b, a);
+}
+WIDE unsigned w_mask(wm c) {
+    return c;
+}
+
+/* Largest lane, signed. */
+WIDE uint32_t w_largest(wi a) {
+    return (uint32_t)_mm512_reduce_max_epi32(a);
+}
+/* Lane j takes lane j + 8, + 4, + 2, + 1. */
+WIDE float w_fold(wf a) {
+    __m256 h = _mm256_add_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps(a, 1));
+    __m128 q = _mm_add_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1));
+    q = _mm_add_ps(q, _mm_movehl_ps(q, q));
+    return _mm_cvtss_f32(_mm_add_ss(q, _mm_shuffle_ps(q, q, 1)));
+}
+/* Entry of a table of 16. */
+WIDE wf w_lookup(wf table, wi index) {
+    return _mm512_permutexvar_ps(index, table);
+}
+
+/* --- f64: eight lanes, the lower and the upper half of a wf ----------------------------------------------- */
+
+WIDE wd wd_zero(void) {
+    return _mm512_setzero_pd();
+}
+WIDE wd wd_low(wf a) {
+    return _mm512_cvtps_pd(_mm512_castps512_ps256(a));
+}
+WIDE wd wd_high(wf a) {
+    return _mm512_cvtps_pd(_mm512_extractf32x8_ps(a, 1));
+}
+WIDE wd wd_sub(wd a, wd b) {
+    return _mm512_sub_pd(a, b);
+}
+/* sum + a * a, rounded twice */
+WIDE wd wd_add_square(wd sum, wd a) {
+    return _mm512_add_pd(sum, _mm512_mul_pd(a, a));
+}
+WIDE void wd_store(double *p, wd a) {
+    _mm512_storeu_pd(p, a);
+}
+
+#endif
