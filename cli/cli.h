@@ -73,6 +73,7 @@ typedef struct cli_common {
     uint64_t threads, seed, memory_limit;
     const char *device;
     int progress; /* cli_progress_mode */
+    int compute;  /* ht_compute */
 } cli_common;
 extern const cli_options cli_common_options;
 

@@ -52,6 +52,7 @@ static int with_context(cli_call *call) {
     options.threads = call->common.threads;
     options.device = call->common.device;
     options.seed = call->common.seed;
+    options.compute = (ht_compute)call->common.compute;
     options.memory_limit = call->common.memory_limit;
     options.log = cli_log_line;
     options.progress = cli_progress_show;

@@ -25,6 +25,10 @@ static const cli_option common_rows[] = {
     {"threads", 0, CLI_NUMBER, AT(threads), "N", NULL,
      "threads to use; 0: the CPUs this process may use. Results never depend on it"},
     {"device", 0, CLI_TEXT, AT(device), "DEVICE", "cpu", "cpu, cuda or cuda:INDEX"},
+    {"compute", 0, CLI_CHOICE, AT(compute), "auto|exact|fast", "auto",
+     "products with quantized weights. auto: in integers where the scheme asks for int8 inputs, else exactly as "
+     "stored, "
+     "in f32; exact: always that; fast: int8 inputs (a scale per 32) wherever weights allow it"},
     {"seed", 0, CLI_NUMBER, AT(seed), "S", "0", "seed of every random choice"},
     {"mem-limit", 0, CLI_BYTES, AT(memory_limit), "BYTES", NULL,
      "most memory for buffers, mapped files not counted; suffixes K M G (1000) and KiB MiB GiB (1024)"},

@@ -48,6 +48,13 @@ typedef int ht_cancelled_fn(void *user);
 typedef void ht_task_fn(void *arg, size_t index);
 typedef void ht_parallel_for_fn(void *user, size_t count, ht_task_fn *task, void *arg);
 
+/* How products with quantized weights are computed (docs/kernels.md). */
+typedef enum ht_compute {
+    HT_COMPUTE_AUTO,  /* int8 x int8 where the scheme asks for int8 inputs, else exact */
+    HT_COMPUTE_EXACT, /* decoded values in f32, in one order */
+    HT_COMPUTE_FAST   /* also inputs that the scheme leaves alone become int8, a scale per 32 */
+} ht_compute;
+
 typedef struct ht_context_options {
     size_t threads; /* worker threads incl. the caller; 0 = CPUs this process may use (affinity, cgroup) */
     const char
@@ -62,6 +69,7 @@ typedef struct ht_context_options {
     void *callback_user;              /* passed to log, progress and cancelled */
     ht_parallel_for_fn *parallel_for; /* NULL = own pool */
     void *parallel_for_user;
+    ht_compute compute; /* of linear layers made with this context; default AUTO */
 } ht_context_options;
 
 /* Defaults as commented above. */

@@ -1,147 +1,12 @@
-/* Linear layers on stored weights.
+/* Linear layers on stored weights: making them, and the public call. Running lists of them is linear_run.c.
  *
- * A call is a list of jobs (q, k and v; gate and up of every expert); all their tiles form one parallel loop:
- *
- *     job 0            job 1        job 2
- *     [n0 n1 n2 n3 n4] [n0 n1 n2]   [n0 ... ]      task t -> job by its first task -> strip of outputs
- *
- * Work is split by outputs alone, each computed by one kernel call over the whole of k, so nothing depends on the
- * thread count. Inputs are quantized before the loop (inputs.c). Refuses: shapes that do not fit, dtypes other than f32
- * and bf16.
+ * Refuses: shapes that do not fit, dtypes other than f32 and bf16.
  * SPDX-License-Identifier: BSD-3-Clause */
-#include "ops/linear.h"
-
 #include "base/cpu.h"
 #include "base/memory.h"
-#include "base/pool.h"
 #include "base/status.h"
-#include "kernels/kernels.h"
-
-enum { LOCAL_JOBS = 16 };
-
-struct ht_linear {
-    ht_context *ctx;
-    ht_weight weight;
-    int has_input;
-    ht_format input;
-    ht_scale_rule input_rule;
-    const float *bias; /* [batch, rows] */
-    ht_decode_fn *decode;
-    ht_dot_fn *dot;
-    void *owned; /* planes of ht_linear_create; may be NULL */
-};
-
-/* --- running jobs ----------------------------------------------------------------------------------------- */
-
-struct job_plan {
-    ht_matmul product;
-    ht_matmul_fn *matmul;
-    size_t step, first_task;
-};
-
-struct run {
-    struct job_plan *plan;
-    size_t jobs;
-    char *scratch;
-    size_t scratch_stride;
-};
-
-static ht_status run_tile(void *arg, size_t task, size_t worker) {
-    const struct run *run = arg;
-    size_t low = 0, high = run->jobs; /* last job that begins at or before the task */
-    while (high - low > 1) {
-        size_t middle = low + (high - low) / 2;
-        if (run->plan[middle].first_task <= task)
-            low = middle;
-        else
-            high = middle;
-    }
-    const struct job_plan *plan = &run->plan[low];
-    size_t rows = plan->product.weight->rows, n0 = (task - plan->first_task) * plan->step;
-    plan->matmul(&plan->product, n0, n0 + plan->step < rows ? n0 + plan->step : rows,
-                 run->scratch + worker * run->scratch_stride);
-    return HT_OK;
-}
-
-static int shares_input(const ht_linear_job *a, const ht_linear_job *b) {
-    return a->x == b->x && a->m == b->m && a->x_stride == b->x_stride && a->linear->has_input && b->linear->has_input &&
-           a->linear->weight.cols == b->linear->weight.cols && a->linear->input_rule == b->linear->input_rule &&
-           ht_format_equal(&a->linear->input, &b->linear->input);
-}
-
-/* Quantized copies of the inputs that need it; plan.product.x then points at them. */
-static ht_status quantize_job_inputs(const ht_linear_job *jobs, struct job_plan *plan, size_t count,
-                                     ht_workspace *workspace) {
-    size_t total = 0;
-    for (size_t i = 0; i < count; i++)
-        if (jobs[i].linear->has_input && !(i && shares_input(&jobs[i - 1], &jobs[i])))
-            total += jobs[i].m * jobs[i].linear->weight.cols;
-    if (total * sizeof(float) > workspace->input_bytes) {
-        ht_release(workspace->ctx, workspace->inputs);
-        workspace->inputs = NULL;
-        workspace->input_bytes = 0;
-        HT_TRY(ht_allocate_raw(workspace->ctx, total, sizeof(float), "quantized inputs", &workspace->inputs));
-        workspace->input_bytes = total * sizeof(float);
-    }
-    float *next = workspace->inputs;
-    for (size_t i = 0; i < count; i++) {
-        const ht_linear *linear = jobs[i].linear;
-        if (!linear->has_input)
-            continue;
-        if (i && shares_input(&jobs[i - 1], &jobs[i])) {
-            plan[i].product.x = plan[i - 1].product.x;
-        } else {
-            HT_TRY(ht_quantize_inputs(workspace, &linear->input, linear->input_rule, jobs[i].x, jobs[i].m,
-                                      linear->weight.cols, jobs[i].x_stride, next));
-            plan[i].product.x = next;
-            next += jobs[i].m * linear->weight.cols;
-        }
-        plan[i].product.x_stride = linear->weight.cols;
-    }
-    return HT_OK;
-}
-
-static void plan_job(const ht_linear_job *job, uint32_t flags, struct job_plan *plan) {
-    const ht_linear *linear = job->linear;
-    const ht_weight *weight = &linear->weight;
-    plan->product = (ht_matmul){.weight = weight,
-                                .index = job->index,
-                                .bias = linear->bias ? linear->bias + job->index * weight->rows : NULL,
-                                .x = job->x,
-                                .m = job->m,
-                                .x_stride = job->x_stride,
-                                .y = job->y,
-                                .y_stride = job->y_stride,
-                                .decode = linear->decode,
-                                .dot = linear->dot};
-    plan->matmul = ht_kernel_choose(HT_OPERATION_MATMUL, flags, weight, job->m)->fn.matmul;
-    plan->step = ht_matmul_step(weight, job->m);
-}
-
-ht_status ht_linear_run(const ht_linear_job *jobs, size_t count, ht_workspace *workspace) {
-    ht_context *ctx = workspace->ctx;
-    struct job_plan local[LOCAL_JOBS], *plan = local;
-    if (count > LOCAL_JOBS)
-        HT_TRY(ht_allocate_raw(ctx, count, sizeof *plan, "plan of the products", &plan));
-    size_t tasks = 0, scratch = 0;
-    for (size_t i = 0; i < count; i++) {
-        const ht_weight *weight = &jobs[i].linear->weight;
-        plan_job(&jobs[i], ht_cpu_flags(ctx), &plan[i]);
-        plan[i].first_task = tasks;
-        tasks += jobs[i].m ? (weight->rows + plan[i].step - 1) / plan[i].step : 0;
-        size_t bytes = ht_matmul_scratch(weight, jobs[i].m);
-        scratch = bytes > scratch ? bytes : scratch;
-    }
-    struct run run = {.plan = plan, .jobs = count};
-    ht_status status = quantize_job_inputs(jobs, plan, count, workspace);
-    if (status == HT_OK)
-        status = ht_workspace_threads(workspace, scratch, &run.scratch, &run.scratch_stride);
-    if (status == HT_OK)
-        status = ht_parallel_for(ctx, tasks, run_tile, &run);
-    if (plan != local)
-        ht_release(ctx, plan);
-    return status;
-}
+#include "ops/linear_inside.h"
+#include "ops/packed_weight.h"
 
 /* --- creating --------------------------------------------------------------------------------------------- */
 
@@ -155,6 +20,14 @@ static ht_status check_weight(const ht_weight *weight, const ht_linear_options *
     if (options && options->input)
         HT_TRY(ht_format_check_shape(options->input, 1, weight->cols));
     return HT_OK;
+}
+
+static ht_status pack_if_wanted(ht_context *ctx, ht_linear *linear) {
+    const char *why = NULL;
+    if (!ht_packed_wanted(ctx, &linear->weight, linear->has_input ? &linear->input : NULL, &linear->packed,
+                          &linear->span, &why))
+        return HT_OK;
+    return ht_pack_weight(ctx, &linear->packed, &linear->weight, &linear->panels);
 }
 
 ht_status ht_linear_from_weight(ht_context *ctx, const ht_weight *weight, const ht_linear_options *options,
@@ -175,6 +48,11 @@ ht_status ht_linear_from_weight(ht_context *ctx, const ht_weight *weight, const 
     uint32_t flags = ht_cpu_flags(ctx);
     linear->decode = ht_kernel_choose(HT_OPERATION_DECODE, flags, weight, 1)->fn.decode;
     linear->dot = ht_kernel_choose(HT_OPERATION_DOT, flags, NULL, 1)->fn.dot;
+    ht_status status = pack_if_wanted(ctx, linear);
+    if (status != HT_OK) {
+        ht_release(ctx, linear);
+        return status;
+    }
     *out = linear;
     return HT_OK;
 }
@@ -183,6 +61,7 @@ void ht_linear_destroy(ht_linear *linear) {
     if (!linear)
         return;
     ht_release(linear->ctx, linear->owned);
+    ht_release(linear->ctx, linear->panels);
     ht_release(linear->ctx, linear);
 }
 

@@ -1,0 +1,23 @@
+/* Inside of a linear layer, for the files that make one and run one. */
+#ifndef HT_OPS_LINEAR_INSIDE_H
+#define HT_OPS_LINEAR_INSIDE_H
+
+#include "kernels/kernels.h"
+#include "ops/linear.h"
+
+struct ht_linear {
+    ht_context *ctx;
+    ht_weight weight;
+    int has_input;
+    ht_format input;
+    ht_scale_rule input_rule;
+    const float *bias; /* [batch, rows] */
+    ht_decode_fn *decode;
+    ht_dot_fn *dot;
+    void *owned;     /* planes of ht_linear_create; may be NULL */
+    uint8_t *panels; /* packed weight of the whole batch; NULL: products are decode and dot */
+    ht_packed packed;
+    ht_span span; /* of the int8 inputs of packed products */
+};
+
+#endif

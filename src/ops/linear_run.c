@@ -1,0 +1,194 @@
+/* Running linear layers: a call is a list of jobs (q, k and v; gate and up of every expert); all their tiles form one
+ * parallel loop:
+ *
+ *     job 0            job 1        job 2
+ *     [n0 n1 n2 n3 n4] [n0 n1 n2]   [n0 ... ]      task t -> job by its first task -> strip of outputs
+ *
+ * Work is split by outputs alone, each computed by one kernel call over the whole of k, so nothing depends on the
+ * thread count. Inputs that are quantized become so before the loop: int8 codes for packed weights, values again
+ * (inputs.c) for the others. Jobs that follow each other and read the same rows share them.
+ * SPDX-License-Identifier: BSD-3-Clause */
+#include "base/cpu.h"
+#include "base/memory.h"
+#include "base/pool.h"
+#include "base/status.h"
+#include "ops/linear_inside.h"
+
+enum { LOCAL_JOBS = 16, ROWS_EACH = 4, ALIGN = 64 };
+
+struct job_plan {
+    const ht_linear *linear;
+    ht_matmul product;
+    ht_matmul_fn *matmul;
+    ht_product packed; /* packed.panels NULL: product and matmul */
+    ht_product_fn *packed_fn;
+    ht_int8_rows rows;
+    size_t step, first_task;
+};
+
+struct run {
+    struct job_plan *plan;
+    size_t jobs;
+    char *scratch;
+    size_t scratch_stride;
+};
+
+static ht_status run_tile(void *arg, size_t task, size_t worker) {
+    const struct run *run = arg;
+    size_t low = 0, high = run->jobs; /* last job that begins at or before the task */
+    while (high - low > 1) {
+        size_t middle = low + (high - low) / 2;
+        if (run->plan[middle].first_task <= task)
+            low = middle;
+        else
+            high = middle;
+    }
+    const struct job_plan *plan = &run->plan[low];
+    size_t rows = plan->linear->weight.rows, n0 = (task - plan->first_task) * plan->step;
+    size_t n1 = n0 + plan->step < rows ? n0 + plan->step : rows;
+    void *scratch = run->scratch + worker * run->scratch_stride;
+    if (plan->packed.panels)
+        plan->packed_fn(&plan->packed, n0, n1, scratch);
+    else
+        plan->matmul(&plan->product, n0, n1, scratch);
+    return HT_OK;
+}
+
+/* --- inputs --------------------------------------------------------------------------------------------------------
+ */
+
+static int shares_input(const ht_linear_job *a, const ht_linear_job *b) {
+    const ht_linear *p = a->linear, *q = b->linear;
+    if (a->x != b->x || a->m != b->m || a->x_stride != b->x_stride || p->weight.cols != q->weight.cols ||
+        !p->panels != !q->panels)
+        return 0;
+    if (p->panels)
+        return p->span == q->span;
+    return p->has_input && q->has_input && p->input_rule == q->input_rule && ht_format_equal(&p->input, &q->input);
+}
+
+/* Bytes that the quantized input of a job takes. */
+static size_t input_bytes(const ht_linear_job *job) {
+    const ht_linear *linear = job->linear;
+    if (linear->panels)
+        return ht_int8_rows_bytes(linear->span, job->m, linear->weight.cols);
+    size_t bytes = linear->has_input ? job->m * linear->weight.cols * sizeof(float) : 0;
+    return (bytes + ALIGN - 1) / ALIGN * ALIGN;
+}
+
+struct quantizing {
+    const ht_linear_job *job;
+    ht_quantize_rows_fn *fn;
+    ht_int8_rows *rows;
+};
+
+static ht_status quantize_piece(void *arg, size_t task, size_t worker) {
+    (void)worker;
+    const struct quantizing *q = arg;
+    size_t begin = task * ROWS_EACH, end = begin + ROWS_EACH < q->job->m ? begin + ROWS_EACH : q->job->m;
+    q->fn(q->job->x, q->job->x_stride, q->job->linear->weight.cols, begin, end, q->rows);
+    return HT_OK;
+}
+
+static ht_status quantize_int8(ht_context *ctx, const ht_linear_job *job, void *memory, struct job_plan *plan) {
+    plan->rows = ht_int8_rows_at(memory, job->linear->span, job->m, job->linear->weight.cols);
+    struct quantizing q = {
+        job, ht_kernel_choose(HT_OPERATION_QUANTIZE_ROWS, ht_cpu_flags(ctx), NULL, 1)->fn.quantize_rows, &plan->rows};
+    size_t pieces = (job->m + ROWS_EACH - 1) / ROWS_EACH;
+    return pieces == 1 ? quantize_piece(&q, 0, 0) : ht_parallel_for(ctx, pieces, quantize_piece, &q);
+}
+
+/* Quantized copies of the inputs that need it, and the plans pointed at them. */
+static ht_status quantize_job_inputs(const ht_linear_job *jobs, struct job_plan *plan, size_t count,
+                                     ht_workspace *workspace) {
+    size_t total = 0;
+    for (size_t i = 0; i < count; i++)
+        if (!(i && shares_input(&jobs[i - 1], &jobs[i])))
+            total += input_bytes(&jobs[i]);
+    if (total > workspace->input_bytes) {
+        ht_release(workspace->ctx, workspace->inputs);
+        workspace->inputs = NULL;
+        workspace->input_bytes = 0;
+        HT_TRY(ht_allocate_raw(workspace->ctx, total, 1, "quantized inputs", &workspace->inputs));
+        workspace->input_bytes = total;
+    }
+    char *next = workspace->inputs;
+    for (size_t i = 0; i < count; i++) {
+        const ht_linear *linear = jobs[i].linear;
+        if (!linear->panels && !linear->has_input)
+            continue;
+        int shared = i && shares_input(&jobs[i - 1], &jobs[i]);
+        if (linear->panels) {
+            if (shared)
+                plan[i].rows = plan[i - 1].rows;
+            else
+                HT_TRY(quantize_int8(workspace->ctx, &jobs[i], next, &plan[i]));
+            plan[i].packed.x = &plan[i].rows;
+        } else {
+            plan[i].product.x = shared ? plan[i - 1].product.x : (float *)(void *)next;
+            plan[i].product.x_stride = linear->weight.cols;
+            if (!shared)
+                HT_TRY(ht_quantize_inputs(workspace, &linear->input, linear->input_rule, jobs[i].x, jobs[i].m,
+                                          linear->weight.cols, jobs[i].x_stride, (float *)(void *)next));
+        }
+        next += shared ? 0 : input_bytes(&jobs[i]);
+    }
+    return HT_OK;
+}
+
+/* --- the loop ------------------------------------------------------------------------------------------------------
+ */
+
+static size_t plan_job(const ht_linear_job *job, uint32_t flags, struct job_plan *plan) {
+    const ht_linear *linear = job->linear;
+    const ht_weight *weight = &linear->weight;
+    const float *bias = linear->bias ? linear->bias + job->index * weight->rows : NULL;
+    *plan = (struct job_plan){.linear = linear};
+    if (linear->panels) {
+        const ht_packed *packed = &linear->packed;
+        plan->packed = (ht_product){.weight = packed,
+                                    .panels = linear->panels + job->index * packed->bytes,
+                                    .bias = bias,
+                                    .y = job->y,
+                                    .y_stride = job->y_stride};
+        plan->packed_fn = ht_kernel_choose_packed(HT_OPERATION_PRODUCT, flags, packed, job->m)->fn.product;
+        plan->step = ht_product_step(packed, job->m);
+        return ht_product_scratch(packed, job->m);
+    }
+    plan->product = (ht_matmul){.weight = weight,
+                                .index = job->index,
+                                .bias = bias,
+                                .x = job->x,
+                                .m = job->m,
+                                .x_stride = job->x_stride,
+                                .y = job->y,
+                                .y_stride = job->y_stride,
+                                .decode = linear->decode,
+                                .dot = linear->dot};
+    plan->matmul = ht_kernel_choose(HT_OPERATION_MATMUL, flags, weight, job->m)->fn.matmul;
+    plan->step = ht_matmul_step(weight, job->m);
+    return ht_matmul_scratch(weight, job->m);
+}
+
+ht_status ht_linear_run(const ht_linear_job *jobs, size_t count, ht_workspace *workspace) {
+    ht_context *ctx = workspace->ctx;
+    struct job_plan local[LOCAL_JOBS], *plan = local;
+    if (count > LOCAL_JOBS)
+        HT_TRY(ht_allocate_raw(ctx, count, sizeof *plan, "plan of the products", &plan));
+    size_t tasks = 0, scratch = 0;
+    for (size_t i = 0; i < count; i++) {
+        size_t bytes = plan_job(&jobs[i], ht_cpu_flags(ctx), &plan[i]);
+        plan[i].first_task = tasks;
+        tasks += jobs[i].m ? (jobs[i].linear->weight.rows + plan[i].step - 1) / plan[i].step : 0;
+        scratch = bytes > scratch ? bytes : scratch;
+    }
+    struct run run = {.plan = plan, .jobs = count};
+    ht_status status = quantize_job_inputs(jobs, plan, count, workspace);
+    if (status == HT_OK)
+        status = ht_workspace_threads(workspace, scratch, &run.scratch, &run.scratch_stride);
+    if (status == HT_OK)
+        status = ht_parallel_for(ctx, tasks, run_tile, &run);
+    if (plan != local)
+        ht_release(ctx, plan);
+    return status;
+}
