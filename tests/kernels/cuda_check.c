@@ -240,9 +240,8 @@ static const struct {
     void (*check)(void);
     void (*bench)(void);
 } cases[] = {
-    {"gemm", cuda_check_gemm, cuda_bench_gemm},
-    {"fp8", cuda_check_fp8, cuda_bench_fp8},
-    {"cast", cuda_check_cast, cuda_bench_cast},
+    {"gemm", cuda_check_gemm, cuda_bench_gemm},          {"fp8", cuda_check_fp8, cuda_bench_fp8},
+    {"grouped", cuda_check_grouped, cuda_bench_grouped}, {"cast", cuda_check_cast, cuda_bench_cast},
     {"gemv", cuda_check_gemv, cuda_bench_gemv},
 };
 

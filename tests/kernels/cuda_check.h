@@ -91,6 +91,8 @@ void cuda_check_gemm(void);
 void cuda_bench_gemm(void);
 void cuda_check_fp8(void);
 void cuda_bench_fp8(void);
+void cuda_check_grouped(void);
+void cuda_bench_grouped(void);
 void cuda_check_cast(void);
 void cuda_bench_cast(void);
 void cuda_check_gemv(void);

@@ -18,6 +18,11 @@ ht_status ht_cuda_gemm_block(const ht_cuda_gemm_block_args *args, ht_stream *str
     return absent("cuda block product");
 }
 
+ht_status ht_cuda_grouped(const ht_cuda_grouped_args *args, ht_stream *stream) {
+    (void)args, (void)stream;
+    return absent("cuda grouped product");
+}
+
 ht_status ht_cuda_cast_mxfp8(const ht_cuda_mxfp8_args *args, ht_stream *stream) {
     (void)args, (void)stream;
     return absent("cuda mxfp8 cast");

@@ -27,6 +27,7 @@ typedef enum ht_gemm_kernel {
     HT_GEMM_AUTO,
     HT_GEMM_PORTABLE,     /* any NVIDIA GPU, any alignment; slow */
     HT_GEMM_SM90_128X256, /* Hopper, clusters of two blocks, 256 x 256 a cluster */
+    HT_GEMM_SM90_128X192, /* 256 x 192 a cluster; products with scales along k only */
     HT_GEMM_SM90_128X128, /* Hopper, clusters of two blocks, 256 x 128 a cluster */
     HT_GEMM_SM90_SINGLE,  /* Hopper, single blocks of 128 x 128: few rows */
     HT_GEMM_KERNEL_COUNT
@@ -57,18 +58,53 @@ ht_status ht_cuda_gemm(const ht_cuda_gemm_args *args, ht_stream *stream);
 /* fp8 product with scales along k: d = sum over 128-blocks kb of scale_a[kb][row] scale_b[column / 128][kb] (a b^T)kb.
  * Each block's sum is promoted to f32 registers, so the accumulation error does not grow with k.
  *   a [m, k] e4m3   scale_a [k / 128, lds] f32, lds >= m and a multiple of 4
- *   b [n, k] e4m3   scale_b [ceil(n / 128), k / 128] f32
+ *   b [n, k] e4m3   scale_b [ceil(n / 128), k / 128] f32; or, with lds_b, [k / 128, lds_b] as scale_a: a scale per row
+ *                   and 128 of k on both sides (weight gradients)
  *   d [m, n] bf16 or f32. k a multiple of 128. Hopper only. */
 typedef struct ht_cuda_gemm_block_args {
     size_t m, n, k;
     const void *a, *b;
     void *d;
     const float *scale_a, *scale_b;
-    size_t lds;
+    size_t lds, lds_b; /* lds_b 0: scale_b per 128 x 128 */
     ht_dtype out;
+    int accumulate;        /* add to what d holds; HT_F32 output only */
+    ht_gemm_kernel kernel; /* AUTO, SM90_128X256, SM90_128X192 */
     unsigned raster;
 } ht_cuda_gemm_block_args;
 ht_status ht_cuda_gemm_block(const ht_cuda_gemm_block_args *args, ht_stream *stream);
+
+/* One product per group (expert). Groups are ranges, given on the device so that no host waits for them: offsets
+ * [groups] i32 is the cumulative end of each (the first starts at 0; an empty group repeats the end before it), or,
+ * MASKED, its number of rows in use. What lies past the last end is neither read nor written; groups may be empty and
+ * of any size.
+ *
+ *   CONTIGUOUS  a [m, k]: rows of group g           b [groups, n, k]   d [m, n]
+ *   MASKED      a [groups, m, k]: the first rows    b [groups, n, k]   d [groups, m, n]; other rows of d stay
+ *   ALONG_K     a [m, k], b [n, k]: columns k of g                     d [groups, m, n]; an empty group's d is zero
+ *
+ * Operands are bf16, or e4m3 with their scales (already quantized):
+ *   scale_a, scale_b          per row and column of d: [rows of a], [groups, n]; ALONG_K [groups, m], [groups, n]; or
+ * NULL block_scales: scale_a     [k / 128, lds] over all rows of a scale_b     [groups, ceil(n / 128), k / 128];
+ * ALONG_K [k / 128, lds_b]; groups end at multiples of 128 n a multiple of 8, rows of a and b multiples of 16 bytes;
+ * Hopper only. */
+typedef enum ht_group_form { HT_GROUPS_CONTIGUOUS, HT_GROUPS_MASKED, HT_GROUPS_ALONG_K } ht_group_form;
+
+typedef struct ht_cuda_grouped_args {
+    ht_group_form form;
+    size_t groups, m, n, k;
+    const int32_t *offsets;
+    const void *a, *b;
+    void *d;
+    const float *scale_a, *scale_b;
+    int block_scales;
+    size_t lds, lds_b;
+    ht_dtype in, out;      /* HT_BF16 or HT_F8_E4M3; HT_BF16 or HT_F32 */
+    int accumulate;        /* ALONG_K, HT_F32 output: add to what d holds */
+    ht_gemm_kernel kernel; /* AUTO, SM90_128X256, SM90_SINGLE */
+    unsigned raster;
+} ht_cuda_grouped_args;
+ht_status ht_cuda_grouped(const ht_cuda_grouped_args *args, ht_stream *stream);
 
 /* --- Casts ------------------------------------------------------------------------------------------------------- */
 

@@ -1,114 +1,35 @@
-/* bf16 and fp8 matrix products on Hopper: d = scaled a b^T, tiles of 128 x 256 or 128 x 128 (gemm_sm90.h).
- *
- * Inner loop of a consumer warpgroup: four wgmma on the stage that just landed go out before it waits for those of the
- * stage before, so the tensor cores always have the next product queued. fp8 runs the same loop: a stage is 128 bytes
- * of K either way, and the scales are applied once in the epilogue.
+/* bf16 and fp8 matrix products on Hopper: d = scaled a b^T, tiles of 128 x 256 or 128 x 128 (gemm_sm90.h for the
+ * skeleton, gemm_loop_sm90.h for the inner loop).
  *
  * Refuses: rows or bases not on 16 bytes (no tensor map), other GPUs than Hopper.
  * Source: training and attention specification, sections 0, 5.2 and 9.
  * SPDX-License-Identifier: BSD-3-Clause */
-#include "kernels/cuda/gemm_sm90.h"
+#include "kernels/cuda/gemm_loop_sm90.h"
 
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/gemm_launch.h"
 #include "kernels/cuda/runtime.h"
 
-/* One stage: wait for its tiles, issue four products, and give back the stage before once its products are done. */
-template <int FP8, int BN, int CLUSTER>
-static __device__ __forceinline__ void consume_stage(const ht_gemm_shared &shared, ht_gemm_cursor &cursor,
-                                                     float (&sum)[BN / 2], uint32_t &previous, int block) {
-    typedef ht_gemm_ring<BN> ring;
-    const uint32_t at = shared.ring + cursor.stage * ring::STAGE_BYTES;
-    const uint64_t a = ht_wgmma_descriptor(at + (threadIdx.x / 128 - 1) * 64 * HT_TILE_ROW_BYTES);
-    const uint64_t b = ht_wgmma_descriptor(at + ring::A_BYTES);
-    ht_mbarrier_wait(shared.full + cursor.stage * 8, cursor.parity);
-    ht_wgmma_fence();
-#pragma unroll
-    for (int step = 0; step < 4; step++)
-        ht_wgmma<FP8, BN>(sum, a + step * 2, b + step * 2, block | step);
-    ht_wgmma_commit();
-    if (block > 0) {
-        ht_wgmma_wait<1>();
-        ht_gemm_release<CLUSTER>(previous);
-    }
-    previous = shared.empty + cursor.stage * 8;
-    ht_gemm_advance<ring::STAGES>(cursor);
-}
-
-template <int FP8, int BN, int CLUSTER, int STORE>
-static __device__ __forceinline__ void consume(const ht_gemm_job &job, const ht_gemm_shared &shared,
-                                               const CUtensorMap *d, uint32_t rank) {
-    enum { CHUNKS = STORE == HT_STORE_BF16 ? BN / HT_CHUNK_COLUMNS : 0 };
-    const int tiles = job.m_tiles * job.n_tiles;
-    ht_gemm_cursor cursor = {0, 0};
-    ht_gemm_outgoing<BN> out;
-    out.pending = 0;
-    for (int index = blockIdx.x / CLUSTER; index < tiles; index += gridDim.x / CLUSTER) {
-        float sum[BN / 2];
-        uint32_t previous = 0;
-        int block = 0;
-        const ht_gemm_tile tile = ht_gemm_tile_at<BN, CLUSTER>(job, index, rank);
-        const ht_gemm_scales<BN> scales = ht_gemm_load_scales<BN>(job, tile);
-        /* the last tile leaves a chunk at a time, each under the products of one stage */
-#pragma unroll
-        for (int chunk = 0; chunk < CHUNKS; chunk++) {
-            if (block < job.k_blocks)
-                consume_stage<FP8, BN, CLUSTER>(shared, cursor, sum, previous, block++);
-            if (out.pending)
-                ht_gemm_send_bf16<BN>(shared, d, out, chunk);
-        }
-        while (block < job.k_blocks)
-            consume_stage<FP8, BN, CLUSTER>(shared, cursor, sum, previous, block++);
-        ht_wgmma_wait<0>();
-        ht_gemm_release<CLUSTER>(previous);
-        ht_gemm_epilogue<BN, STORE>(job, shared, d, tile, scales, sum, out);
-    }
-#pragma unroll
-    for (int chunk = 0; chunk < CHUNKS; chunk++)
-        if (out.pending)
-            ht_gemm_send_bf16<BN>(shared, d, out, chunk);
-}
-
-template <int FP8, int BN, int CLUSTER, int STORE>
-static __global__ __launch_bounds__(HT_GEMM_THREADS, 1) void gemm_kernel(const __grid_constant__ CUtensorMap a,
-                                                                         const __grid_constant__ CUtensorMap b,
-                                                                         const __grid_constant__ CUtensorMap d,
-                                                                         const __grid_constant__ ht_gemm_job job) {
-    extern __shared__ __align__(1024) unsigned char memory[];
-    const ht_gemm_shared shared = ht_gemm_shared_at(memory);
-    const uint32_t rank = CLUSTER > 1 ? ht_cluster_rank() : 0;
-    ht_gemm_start<BN, CLUSTER>(shared);
-    if (threadIdx.x < 128) {
-        ht_registers_lower<HT_PRODUCER_REGISTERS>();
-        if (threadIdx.x == 0)
-            ht_gemm_produce<BN, CLUSTER, FP8 ? 128 : 64, 0>(job, shared, &a, &b, NULL, rank);
-    } else {
-        ht_registers_raise<HT_CONSUMER_REGISTERS>();
-        consume<FP8, BN, CLUSTER, STORE>(job, shared, &d, rank);
-    }
-    ht_gemm_finish<CLUSTER>();
-}
-
 /* One row per tile and input; one compiled kernel per way of storing. */
-#define ENTRIES(fp8, columns, cluster)                                                                                 \
+#define ENTRIES(fp8, ring, cluster)                                                                                    \
     {                                                                                                                  \
-        (const void *)gemm_kernel<fp8, columns, cluster, HT_STORE_BF16>,                                               \
-            (const void *)gemm_kernel<fp8, columns, cluster, HT_STORE_F32>,                                            \
-            (const void *)gemm_kernel<fp8, columns, cluster, HT_STORE_ANY>                                             \
+        (const void *)ht_gemm_kernel_sm90<fp8, ring, cluster, HT_STORE_BF16, HT_GROUPS_NONE>,                          \
+            (const void *)ht_gemm_kernel_sm90<fp8, ring, cluster, HT_STORE_F32, HT_GROUPS_NONE>,                       \
+            (const void *)ht_gemm_kernel_sm90<fp8, ring, cluster, HT_STORE_ANY, HT_GROUPS_NONE>                        \
     }
 
 static const struct variant {
     ht_gemm_kernel kernel;
     ht_dtype in;
-    unsigned columns, cluster;
+    unsigned columns, cluster, shared_bytes;
     const void *entry[3]; /* by HT_STORE_... */
 } variants[] = {
-    {HT_GEMM_SM90_128X256, HT_BF16, 256, 2, ENTRIES(0, 256, 2)},
-    {HT_GEMM_SM90_128X128, HT_BF16, 128, 2, ENTRIES(0, 128, 2)},
-    {HT_GEMM_SM90_SINGLE, HT_BF16, 128, 1, ENTRIES(0, 128, 1)},
-    {HT_GEMM_SM90_128X256, HT_F8_E4M3, 256, 2, ENTRIES(1, 256, 2)},
-    {HT_GEMM_SM90_128X128, HT_F8_E4M3, 128, 2, ENTRIES(1, 128, 2)},
-    {HT_GEMM_SM90_SINGLE, HT_F8_E4M3, 128, 1, ENTRIES(1, 128, 1)},
+    {HT_GEMM_SM90_128X256, HT_BF16, 256, 2, ht_gemm_wide::SHARED_BYTES, ENTRIES(0, ht_gemm_wide, 2)},
+    {HT_GEMM_SM90_128X128, HT_BF16, 128, 2, ht_gemm_narrow::SHARED_BYTES, ENTRIES(0, ht_gemm_narrow, 2)},
+    {HT_GEMM_SM90_SINGLE, HT_BF16, 128, 1, ht_gemm_narrow::SHARED_BYTES, ENTRIES(0, ht_gemm_narrow, 1)},
+    {HT_GEMM_SM90_128X256, HT_F8_E4M3, 256, 2, ht_gemm_wide::SHARED_BYTES, ENTRIES(1, ht_gemm_wide, 2)},
+    {HT_GEMM_SM90_128X128, HT_F8_E4M3, 128, 2, ht_gemm_narrow::SHARED_BYTES, ENTRIES(1, ht_gemm_narrow, 2)},
+    {HT_GEMM_SM90_SINGLE, HT_F8_E4M3, 128, 1, ht_gemm_narrow::SHARED_BYTES, ENTRIES(1, ht_gemm_narrow, 1)},
 };
 #undef ENTRIES
 
@@ -153,6 +74,7 @@ static ht_gemm_job job_of(const ht_cuda_gemm_args *args, const struct variant *v
     job.bias = args->bias;
     job.out_f32 = args->out == HT_F32;
     job.accumulate = args->accumulate;
+    job.limit = job.m;
     return job;
 }
 
@@ -182,6 +104,6 @@ ht_status ht_cuda_gemm_sm90(const ht_cuda_gemm_args *args, int multiprocessors, 
     unsigned slots = (unsigned)multiprocessors / v->cluster;
     unsigned blocks = (tiles < slots ? tiles : slots) * v->cluster;
     void *arguments[] = {&a, &b, &d, &job};
-    return ht_cuda_launch(v->entry[store], ht_gemm_kernel_name(v->kernel), blocks, HT_GEMM_THREADS,
-                          HT_GEMM_SHARED_BYTES, v->cluster, 1, ht_cuda_stream(stream), arguments);
+    return ht_cuda_launch(v->entry[store], ht_gemm_kernel_name(v->kernel), blocks, HT_GEMM_THREADS, v->shared_bytes,
+                          v->cluster, 1, ht_cuda_stream(stream), arguments);
 }

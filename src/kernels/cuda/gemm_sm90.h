@@ -5,8 +5,7 @@
  *   warpgroup 1   rows  0..63  of the block's 128 x BN tile    } wgmma from shared memory, accumulators in registers
  *   warpgroup 2   rows 64..127                                 }
  *
- *   shared memory   | stage 0: A 128 x 128 B, B BN x 128 B | stage 1 | ... |  192 KiB in all, 128-byte swizzle
- *                   | staging: 2 warpgroups x 2 x (64 x 128 B), for TMA stores | scales | barriers |
+ * Stages are A 128 x 128 B | B BN x 128 B in the 128-byte swizzle; ht_gemm_ring lays out shared memory.
  *
  * A stage holds 128 bytes of K (64 bf16 or 128 fp8). Two blocks of a cluster own neighbouring row tiles of the same
  * columns; each copies its half of B and multicasts it to both, so B crosses from L2 once per cluster.
@@ -26,17 +25,25 @@
 enum {
     HT_TILE_M = 128,
     HT_TILE_ROW_BYTES = 128,
-    HT_RING_BYTES = 192 * 1024,
-    HT_CHUNK_COLUMNS = 64, /* columns that one TMA store writes */
+    HT_CHUNK_COLUMNS = 64, /* bf16 columns that one TMA store writes */
     HT_CHUNK_BYTES = 64 * HT_CHUNK_COLUMNS * 2,
-    HT_STAGING_BYTES = 2 * 2 * HT_CHUNK_BYTES,
-    HT_SCALE_BYTES = HT_TILE_M * 4, /* of one stage, block-scaled products only */
-    HT_COLUMN_BYTES = 1024,         /* column scales of a warpgroup, in the same place */
-    HT_MAX_STAGES = 6,
-    HT_BARRIER_BYTES = 2 * HT_MAX_STAGES * 8,
+    HT_COLUMN_BYTES = 1024, /* column scales of a warpgroup */
+    HT_COPY_BYTES = 16,     /* TMA starts rows of its boxes at multiples of this */
+    HT_SCALE_ROWS = HT_TILE_M + HT_COPY_BYTES / 4,
+    HT_SCALE_SLOT = 640, /* bytes of HT_SCALE_ROWS f32, in 128-byte lines */
     HT_GEMM_THREADS = 384,
-    HT_PRODUCER_REGISTERS = 40,
+    HT_PRODUCER_REGISTERS = 40, /* with 2 x 232: no more than the 3 x 168 the block starts with, or setmaxnreg waits */
     HT_CONSUMER_REGISTERS = 232
+};
+
+/* Named barriers; 1 and 2 are the consumer warpgroups' own. */
+enum { HT_BARRIER_GROUP = 1, HT_BARRIER_CONSUMERS = 3 };
+
+/* How a product is divided: one matrix product, or one per group (grouped_sm90.cu). */
+enum {
+    HT_GROUPS_NONE,
+    HT_GROUPS_OF_ROWS, /* group g owns rows of a and d, and the g-th b */
+    HT_GROUPS_OF_K     /* group g owns a range of k, and the g-th d */
 };
 
 /* What a kernel needs besides the tensor maps. Tiles count clusters along m. */
@@ -47,42 +54,42 @@ typedef struct ht_gemm_job {
     size_t ldd;
     const float *alpha_a, *alpha_b, *scale_a, *scale_b, *bias;
     int out_f32, accumulate;
+    int groups, slot;   /* slot: rows of a masked group; 0: groups follow each other */
+    int limit;          /* rows of a, or elements of k */
+    const int *offsets; /* of groups: first row or element of k past each; slot: its rows in use */
 } ht_gemm_job;
 
-template <int BN> struct ht_gemm_ring {
+/* A block's shared memory, from a 1024-byte line on:
+ *     stages | staging: 2 warpgroups x BUFFERS x 8 KiB | scales | barriers
+ * scales: those that come with a stage (SCALES 1: of the rows of a; 2: and of the rows of b), or the column scales of
+ * the epilogue. */
+template <int COLUMNS, int DEPTH, int STORES = 2, int SCALES = 0> struct ht_gemm_ring {
     enum {
+        BN = COLUMNS,
+        STAGES = DEPTH,
+        BUFFERS = STORES,
+        SCALE_BYTES = SCALES == 0 ? 0 : HT_SCALE_SLOT + (SCALES - 1) * BN * 4,
+        SCALES_COPIED = SCALES == 0 ? 0 : HT_SCALE_ROWS * 4 + (SCALES - 1) * BN * 4,
         A_BYTES = HT_TILE_M * HT_TILE_ROW_BYTES,
         B_BYTES = BN * HT_TILE_ROW_BYTES,
         STAGE_BYTES = A_BYTES + B_BYTES,
-        STAGES = HT_RING_BYTES / STAGE_BYTES
+        STAGING_AT = STAGES * STAGE_BYTES,
+        SCALES_AT = STAGING_AT + 2 * BUFFERS * HT_CHUNK_BYTES,
+        FULL_AT = SCALES_AT + (STAGES * SCALE_BYTES > 2 * HT_COLUMN_BYTES ? STAGES * SCALE_BYTES : 2 * HT_COLUMN_BYTES),
+        EMPTY_AT = FULL_AT + STAGES * 8,
+        SHARED_BYTES = EMPTY_AT + STAGES * 8
     };
+    static_assert(SHARED_BYTES <= 227 * 1024, "more shared memory than a block has");
 };
 
-/* Shared-memory addresses of one block. */
-typedef struct ht_gemm_shared {
-    uint32_t ring, staging, scales, full, empty;
-} ht_gemm_shared;
-
-static __device__ __forceinline__ ht_gemm_shared ht_gemm_shared_at(const void *base) {
-    ht_gemm_shared shared;
-    shared.ring = ht_shared_address(base);
-    shared.staging = shared.ring + HT_RING_BYTES;
-    shared.scales = shared.staging + HT_STAGING_BYTES;
-    shared.full = shared.scales + 4 * HT_SCALE_BYTES;
-    shared.empty = shared.full + HT_MAX_STAGES * 8;
-    return shared;
-}
-
-enum { HT_GEMM_SHARED_BYTES = HT_RING_BYTES + HT_STAGING_BYTES + 4 * HT_SCALE_BYTES + HT_BARRIER_BYTES };
-
-/* Called by every thread of every block; ends with the whole cluster in step. */
-template <int BN, int CLUSTER> static __device__ __forceinline__ void ht_gemm_start(const ht_gemm_shared &shared) {
+/* Called by every thread of every block; ends with the whole cluster in step. `base`: of shared memory. */
+template <class RING, int CLUSTER> static __device__ __forceinline__ void ht_gemm_start(uint32_t base) {
     if (threadIdx.x == 0) {
-        if (shared.ring & 1023) /* the swizzle pattern counts from 1024-byte lines */
+        if (base & 1023) /* the swizzle pattern counts from 1024-byte lines */
             __trap();
-        for (int stage = 0; stage < ht_gemm_ring<BN>::STAGES; stage++) {
-            ht_mbarrier_init(shared.full + stage * 8, 1);
-            ht_mbarrier_init(shared.empty + stage * 8, 8 * CLUSTER);
+        for (int stage = 0; stage < RING::STAGES; stage++) {
+            ht_mbarrier_init(base + RING::FULL_AT + stage * 8, 1);
+            ht_mbarrier_init(base + RING::EMPTY_AT + stage * 8, 8 * CLUSTER);
         }
         ht_fence_mbarrier_init();
     }
@@ -94,20 +101,86 @@ template <int BN, int CLUSTER> static __device__ __forceinline__ void ht_gemm_st
     ht_wait_previous_kernel(); /* everything up to here ran under the previous kernel's end */
 }
 
+/* --- The walk over tiles ----------------------------------------------------------------------------------------- */
+
+/* A tile: where its operands and its sums lie. */
 typedef struct ht_gemm_tile {
-    int row, column; /* first element of this block's tile */
+    int row, column; /* first element in its d */
+    int limit;       /* first row of its d that is not its group's */
+    int base;        /* rows of d, and of row scales, before its d */
+    int group;       /* and so its b, or its column scales */
+    int k, blocks;   /* first element of k that is copied, stages */
+    int head, tail;  /* bytes of the first stage's rows before the range of k; of the last one's that count */
 } ht_gemm_tile;
 
-template <int BN, int CLUSTER>
-static __device__ __forceinline__ ht_gemm_tile ht_gemm_tile_at(const ht_gemm_job &job, int index, uint32_t rank) {
-    int per_band = job.raster * job.n_tiles;
-    int band = index / per_band, inside = index - band * per_band;
-    int first = band * job.raster;
-    int rows = min(job.raster, job.m_tiles - first);
-    ht_gemm_tile tile;
+typedef struct ht_gemm_walk {
+    int index;               /* of the next tile, over all groups */
+    int group, first, tiles; /* the present group: its first tile, their number */
+    int start, end;          /* its rows, or its range of k */
+} ht_gemm_walk;
+
+template <int CLUSTER> static __device__ __forceinline__ ht_gemm_walk ht_gemm_walk_new(void) {
+    ht_gemm_walk walk = {(int)blockIdx.x / CLUSTER, -1, 0, 0, 0, 0};
+    return walk;
+}
+
+/* Ranges that the offsets spoil are cut to what exists, so that nothing outside is touched. */
+static __device__ __forceinline__ void ht_gemm_bounds(const ht_gemm_job &job, ht_gemm_walk &walk) {
+    const int given = __ldg(job.offsets + walk.group);
+    if (job.slot) {
+        walk.start = walk.group * job.slot;
+        walk.end = walk.start + min(max(given, 0), job.slot);
+    } else {
+        walk.start = walk.group ? min(max(__ldg(job.offsets + walk.group - 1), 0), job.limit) : 0;
+        walk.end = min(max(given, walk.start), job.limit);
+    }
+}
+
+/* The block's next tile; 0: none is left. BYTES: of an element. An empty range of k has one stage, of which nothing
+ * counts; with block scales, none. */
+template <class RING, int GROUPS, int CLUSTER, int BYTES>
+static __device__ __forceinline__ int ht_gemm_next(const ht_gemm_job &job, ht_gemm_walk &walk, uint32_t rank,
+                                                   ht_gemm_tile &tile) {
+    int m_tiles = job.m_tiles;
+    if (GROUPS == HT_GROUPS_NONE && walk.index >= m_tiles * job.n_tiles)
+        return 0;
+    while (GROUPS != HT_GROUPS_NONE && walk.index >= walk.first + walk.tiles) {
+        walk.first += walk.tiles;
+        if (++walk.group >= job.groups)
+            return 0;
+        ht_gemm_bounds(job, walk);
+        if (GROUPS == HT_GROUPS_OF_ROWS)
+            m_tiles = (walk.end - walk.start + HT_TILE_M * CLUSTER - 1) / (HT_TILE_M * CLUSTER);
+        walk.tiles = m_tiles * job.n_tiles;
+    }
+    if (GROUPS == HT_GROUPS_OF_ROWS)
+        m_tiles = walk.tiles / job.n_tiles;
+    const int inside_group = walk.index - walk.first, per_band = job.raster * job.n_tiles;
+    const int band = inside_group / per_band, inside = inside_group - band * per_band;
+    const int first = band * job.raster, rows = min(job.raster, m_tiles - first);
     tile.row = ((first + inside % rows) * CLUSTER + (int)rank) * HT_TILE_M;
-    tile.column = inside / rows * BN;
-    return tile;
+    tile.column = inside / rows * RING::BN;
+    tile.group = GROUPS != HT_GROUPS_NONE ? walk.group : 0;
+    tile.base = GROUPS == HT_GROUPS_OF_K ? walk.group * job.m : 0;
+    tile.limit = job.m;
+    tile.k = tile.head = 0;
+    tile.tail = HT_TILE_ROW_BYTES;
+    tile.blocks = job.k_blocks;
+    if (GROUPS == HT_GROUPS_OF_ROWS) {
+        tile.row += walk.start;
+        tile.limit = walk.end;
+    }
+    if (GROUPS == HT_GROUPS_OF_K) {
+        tile.head = walk.start * BYTES % HT_COPY_BYTES;
+        tile.k = walk.start - tile.head / BYTES;
+        const int bytes = (walk.end - tile.k) * BYTES;
+        tile.blocks = (bytes + HT_TILE_ROW_BYTES - 1) / HT_TILE_ROW_BYTES;
+        if (!RING::SCALE_BYTES)
+            tile.blocks = max(tile.blocks, 1);
+        tile.tail = bytes - (tile.blocks - 1) * HT_TILE_ROW_BYTES;
+    }
+    walk.index += gridDim.x / CLUSTER;
+    return 1;
 }
 
 /* Position in the ring: stage, and the parity of its current phase. */
@@ -123,30 +196,41 @@ template <int STAGES> static __device__ __forceinline__ void ht_gemm_advance(ht_
     }
 }
 
-/* The copy thread: fills the ring for all tiles of this block. scales: map of [k blocks, m] f32, or NULL. */
-template <int BN, int CLUSTER, int K_ELEMENTS, int SCALES>
-static __device__ __forceinline__ void ht_gemm_produce(const ht_gemm_job &job, const ht_gemm_shared &shared,
-                                                       const CUtensorMap *a, const CUtensorMap *b,
-                                                       const CUtensorMap *scales, uint32_t rank) {
-    typedef ht_gemm_ring<BN> ring;
-    const int tiles = job.m_tiles * job.n_tiles;
+/* --- Copies ------------------------------------------------------------------------------------------------------ */
+
+/* The operands' maps. scale_a, scale_b: [k blocks, rows] f32, HT_SCALE_ROWS and BN of which come with a stage, or NULL.
+ */
+typedef struct ht_gemm_maps {
+    const CUtensorMap *a, *b, *scale_a, *scale_b;
+} ht_gemm_maps;
+
+/* The copy thread: fills the ring for all tiles of this block. */
+template <class RING, int CLUSTER, int GROUPS, int BYTES>
+static __device__ __forceinline__ void ht_gemm_produce(const ht_gemm_job &job, uint32_t base, const ht_gemm_maps &maps,
+                                                       uint32_t rank) {
+    enum { K_ELEMENTS = HT_TILE_ROW_BYTES / BYTES };
     ht_gemm_cursor cursor = {0, 1};
-    for (int index = blockIdx.x / CLUSTER; index < tiles; index += gridDim.x / CLUSTER) {
-        ht_gemm_tile tile = ht_gemm_tile_at<BN, CLUSTER>(job, index, rank);
-        for (int block = 0; block < job.k_blocks; block++) {
-            uint32_t at = shared.ring + cursor.stage * ring::STAGE_BYTES, full = shared.full + cursor.stage * 8;
-            ht_mbarrier_wait(shared.empty + cursor.stage * 8, cursor.parity);
-            ht_mbarrier_expect(full, ring::STAGE_BYTES + (SCALES ? HT_SCALE_BYTES : 0));
-            ht_tma_load_2d(at, a, full, block * K_ELEMENTS, tile.row);
-            if (SCALES)
-                ht_tma_load_2d(shared.scales + cursor.stage * HT_SCALE_BYTES, scales, full, tile.row, block);
+    ht_gemm_walk walk = ht_gemm_walk_new<CLUSTER>();
+    ht_gemm_tile tile;
+    while (ht_gemm_next<RING, GROUPS, CLUSTER, BYTES>(job, walk, rank, tile)) {
+        const int b_row = tile.column + (GROUPS == HT_GROUPS_OF_ROWS ? tile.group * job.n : 0);
+        for (int block = 0; block < tile.blocks; block++) {
+            const uint32_t at = base + cursor.stage * RING::STAGE_BYTES, full = base + RING::FULL_AT + cursor.stage * 8;
+            const uint32_t scales = base + RING::SCALES_AT + cursor.stage * RING::SCALE_BYTES;
+            const int k = tile.k + block * K_ELEMENTS;
+            ht_mbarrier_wait(base + RING::EMPTY_AT + cursor.stage * 8, cursor.parity);
+            ht_mbarrier_expect(full, RING::STAGE_BYTES + RING::SCALES_COPIED);
+            ht_tma_load_2d(at, maps.a, full, k, tile.row);
+            if (RING::SCALE_BYTES)
+                ht_tma_load_2d(scales, maps.scale_a, full, tile.row & ~3, k / K_ELEMENTS);
+            if (RING::SCALE_BYTES > HT_SCALE_SLOT)
+                ht_tma_load_2d(scales + HT_SCALE_SLOT, maps.scale_b, full, tile.column, k / K_ELEMENTS);
             if (CLUSTER > 1)
-                ht_tma_load_2d_multicast(at + ring::A_BYTES + rank * (ring::B_BYTES / CLUSTER), b, full,
-                                         block * K_ELEMENTS, tile.column + (int)rank * (BN / CLUSTER),
-                                         (1 << CLUSTER) - 1);
+                ht_tma_load_2d_multicast(at + RING::A_BYTES + rank * (RING::B_BYTES / CLUSTER), maps.b, full, k,
+                                         b_row + (int)rank * (RING::BN / CLUSTER), (1 << CLUSTER) - 1);
             else
-                ht_tma_load_2d(at + ring::A_BYTES, b, full, block * K_ELEMENTS, tile.column);
-            ht_gemm_advance<ring::STAGES>(cursor);
+                ht_tma_load_2d(at + RING::A_BYTES, maps.b, full, k, b_row);
+            ht_gemm_advance<RING::STAGES>(cursor);
         }
     }
 }
@@ -160,6 +244,24 @@ template <int CLUSTER> static __device__ __forceinline__ void ht_gemm_release(ui
         ht_mbarrier_arrive_cluster(empty, lane);
 }
 
+/* Of the stage's rows, bytes `from` to `to` count: the others belong to other groups and become zero, in both operands.
+ * All consumer threads call this; the stage has landed. */
+template <class RING> static __device__ __forceinline__ void ht_gemm_keep(uint32_t at, int from, int to) {
+    for (int row = threadIdx.x - 128; row < HT_TILE_M + RING::BN; row += 256)
+        for (int unit = 0; unit < 8; unit++) {
+            const uint32_t out = at + row * HT_TILE_ROW_BYTES + ((unit ^ row % 8) * 16);
+            const int first = from - unit * 16, last = to - unit * 16; /* within the unit */
+            if (first >= 16 || last <= 0 || first >= last)
+                ht_store_shared_zeros(out);
+            else if (first > 0 || last < 16)
+                for (int i = 0; i < 16; i++)
+                    if (i < first || i >= last)
+                        ht_store_shared_byte(out + i, 0);
+        }
+    ht_fence_proxy_async();
+    ht_named_barrier(HT_BARRIER_CONSUMERS, 256);
+}
+
 /* --- Epilogue ---------------------------------------------------------------------------------------------------- */
 
 /* How the tile leaves. Each is compiled apart: the code of all three together outgrows the instruction cache. */
@@ -169,8 +271,8 @@ enum {
     HT_STORE_ANY   /* element by element: rows that are not on 16 bytes */
 };
 
-static __device__ __forceinline__ float ht_gemm_row_scale(const ht_gemm_job &job, int row) {
-    float scale = job.scale_a && row < job.m ? __ldg(job.scale_a + row) : 1.0f;
+static __device__ __forceinline__ float ht_gemm_row_scale(const ht_gemm_job &job, const ht_gemm_tile &tile, int row) {
+    float scale = job.scale_a && row < tile.limit ? __ldg(job.scale_a + tile.base + row) : 1.0f;
     if (job.alpha_a)
         scale *= __ldg(job.alpha_a);
     if (job.alpha_b)
@@ -189,16 +291,18 @@ static __device__ __forceinline__ uint32_t ht_pack_bf16(float low, float high) {
 template <int BN> struct ht_gemm_scales { float column[BN / 128], row[2]; };
 
 template <int BN>
-static __device__ __forceinline__ ht_gemm_scales<BN> ht_gemm_load_scales(const ht_gemm_job &job, ht_gemm_tile tile) {
+static __device__ __forceinline__ ht_gemm_scales<BN> ht_gemm_load_scales(const ht_gemm_job &job,
+                                                                         const ht_gemm_tile &tile) {
     const int thread = threadIdx.x - 128, row = tile.row + thread / 32 * 16 + thread % 32 / 4;
     ht_gemm_scales<BN> scales;
 #pragma unroll
     for (int i = 0; i < BN / 128; i++) {
         const int column = tile.column + i * 128 + thread % 128;
-        scales.column[i] = job.scale_b && column < job.n ? __ldg(job.scale_b + column) : 1.0f;
+        scales.column[i] =
+            job.scale_b && column < job.n ? __ldg(job.scale_b + (size_t)tile.group * job.n + column) : 1.0f;
     }
-    scales.row[0] = ht_gemm_row_scale(job, row);
-    scales.row[1] = ht_gemm_row_scale(job, row + 8);
+    scales.row[0] = ht_gemm_row_scale(job, tile, row);
+    scales.row[1] = ht_gemm_row_scale(job, tile, row + 8);
     return scales;
 }
 
@@ -229,12 +333,12 @@ static __device__ __forceinline__ void ht_gemm_finish_quad(const ht_gemm_job &jo
  * tile's products run. */
 template <int BN> struct ht_gemm_outgoing {
     uint32_t packed[BN / 4];
-    ht_gemm_tile tile;
+    int row, column, rows, group; /* rows: of this warpgroup's 64 that are stored */
     int pending;
 };
 
 template <int BN, int FACTORS>
-static __device__ __forceinline__ void ht_gemm_pack(const ht_gemm_job &job, uint32_t scales, ht_gemm_tile tile,
+static __device__ __forceinline__ void ht_gemm_pack(const ht_gemm_job &job, uint32_t scales, const ht_gemm_tile &tile,
                                                     const float (&row_scale)[2], const float (&sum)[BN / 2],
                                                     ht_gemm_outgoing<BN> &out) {
 #pragma unroll
@@ -245,73 +349,127 @@ static __device__ __forceinline__ void ht_gemm_pack(const ht_gemm_job &job, uint
         out.packed[octet * 2] = ht_pack_bf16(v[0], v[1]);
         out.packed[octet * 2 + 1] = ht_pack_bf16(v[2], v[3]);
     }
-    out.tile = tile;
+    out.row = tile.row + (threadIdx.x / 128 - 1) * 64;
+    out.rows = tile.limit - out.row;
+    out.column = tile.column;
+    out.group = tile.group;
     out.pending = 1;
 }
 
-/* Hand a staged chunk to TMA. Two buffers a warpgroup: while TMA reads one, the other is filled. */
-static __device__ __forceinline__ void ht_gemm_chunk_begin(int group) {
-    if (threadIdx.x % 128 == 0)
-        ht_tma_store_wait_read<1>(); /* the store before last has read this buffer */
-    ht_named_barrier(1 + group, 128);
-}
-
-static __device__ __forceinline__ void ht_gemm_chunk_end(int group, const CUtensorMap *d, uint32_t staging, int column,
-                                                         int row, int add) {
-    ht_fence_proxy_async();
-    ht_named_barrier(1 + group, 128);
-    if (threadIdx.x % 128 == 0) {
-        if (add)
-            ht_tma_add_2d(d, staging, column, row);
-        else
-            ht_tma_store_2d(d, staging, column, row);
-        ht_tma_store_commit();
+/* Rows 0 .. rows - 1 of a staged chunk, by ordinary stores: the rest belongs to the next group. */
+static __device__ __forceinline__ void ht_gemm_copy_rows(const ht_gemm_job &job, uint32_t staging, int column, int row,
+                                                         int rows) {
+    const size_t bytes = job.out_f32 ? 4 : 2;
+    for (int i = threadIdx.x % 128; i < rows * 8; i += 128) {
+        const int r = i / 8, unit = i % 8;
+        if (column * bytes + unit * 16 < job.n * bytes)
+            *(uint4 *)((char *)job.d + (row + r) * job.ldd * bytes + column * bytes + unit * 16) =
+                ht_load_shared_vector(staging + r * HT_TILE_ROW_BYTES + (unit ^ r % 8) * 16);
     }
 }
 
-/* 64 columns of the outgoing tile: stmatrix of 16 rows x 16 columns a warp, then TMA. 16-byte unit u of row r lies at
- * unit u ^ (r % 8) of its 128-byte line. */
-template <int BN>
-static __device__ __forceinline__ void ht_gemm_send_bf16(const ht_gemm_shared &shared, const CUtensorMap *d,
-                                                         const ht_gemm_outgoing<BN> &out, int chunk) {
-    const int group = threadIdx.x / 128 - 1, warp = threadIdx.x / 32 % 4, lane = threadIdx.x % 32;
+/* Hand a staged chunk (64 rows of 128 bytes) to memory; the warpgroup has passed a barrier since it was written. */
+template <int GROUPS>
+static __device__ __forceinline__ void ht_gemm_send_chunk(const ht_gemm_job &job, const CUtensorMap *d,
+                                                          uint32_t staging, int column, int row, int rows, int group) {
+    const int clipped = GROUPS == HT_GROUPS_OF_ROWS && rows < 64;
+    if (clipped)
+        ht_gemm_copy_rows(job, staging, column, row, rows);
+    if (clipped || threadIdx.x % 128 != 0)
+        return;
+    if (GROUPS == HT_GROUPS_OF_K && job.accumulate)
+        ht_tma_add_3d(d, staging, column, row, group);
+    else if (GROUPS == HT_GROUPS_OF_K)
+        ht_tma_store_3d(d, staging, column, row, group);
+    else if (job.accumulate)
+        ht_tma_add_2d(d, staging, column, row);
+    else
+        ht_tma_store_2d(d, staging, column, row);
+    ht_tma_store_commit();
+}
+
+/* Before staging buffers are filled again: at most PENDING later stores still read theirs. */
+template <int PENDING> static __device__ __forceinline__ void ht_gemm_chunk_begin(int group) {
+    if (threadIdx.x % 128 == 0)
+        ht_tma_store_wait_read<PENDING>();
+    ht_named_barrier(HT_BARRIER_GROUP + group, 128);
+}
+
+static __device__ __forceinline__ void ht_gemm_chunk_end(int group) {
+    ht_fence_proxy_async();
+    ht_named_barrier(HT_BARRIER_GROUP + group, 128);
+}
+
+/* 64 columns of the outgoing tile: stmatrix of 16 rows x 16 columns a warp. 16-byte unit u of row r lies at unit
+ * u ^ (r % 8) of its 128-byte line. */
+static __device__ __forceinline__ void ht_gemm_stage_bf16(uint32_t staging, const uint32_t *packed) {
+    const int warp = threadIdx.x / 32 % 4, lane = threadIdx.x % 32;
     const int row = warp * 16 + lane % 8 + 8 * ((lane / 8) & 1);
-    const uint32_t staging = shared.staging + (group * 2 + (chunk & 1)) * HT_CHUNK_BYTES;
-    ht_gemm_chunk_begin(group);
 #pragma unroll
     for (int pair = 0; pair < 4; pair++) { /* 16 columns */
-        const uint32_t *p = out.packed + chunk * 16 + pair * 4;
+        const uint32_t *p = packed + pair * 4;
         const uint32_t unit = (uint32_t)(pair * 2 + lane / 16) ^ (uint32_t)(row % 8);
         ht_stmatrix_x4(staging + row * 128 + unit * 16, p[0], p[1], p[2], p[3]);
     }
-    ht_gemm_chunk_end(group, d, staging, out.tile.column + chunk * HT_CHUNK_COLUMNS, out.tile.row + group * 64, 0);
+}
+
+/* One chunk, through one of two buffers: while TMA reads one, the other is filled. */
+template <class RING, int GROUPS>
+static __device__ __forceinline__ void ht_gemm_send_bf16(const ht_gemm_job &job, uint32_t base, const CUtensorMap *d,
+                                                         const ht_gemm_outgoing<RING::BN> &out, int chunk) {
+    const int group = threadIdx.x / 128 - 1;
+    const uint32_t staging = base + RING::STAGING_AT + (group * RING::BUFFERS + (chunk & 1)) * HT_CHUNK_BYTES;
+    ht_gemm_chunk_begin<1>(group);
+    ht_gemm_stage_bf16(staging, out.packed + chunk * 16);
+    ht_gemm_chunk_end(group);
+    ht_gemm_send_chunk<GROUPS>(job, d, staging, out.column + chunk * HT_CHUNK_COLUMNS, out.row, out.rows, out.group);
+}
+
+/* The whole tile at once, where staging has a buffer for each chunk. */
+template <class RING, int GROUPS>
+static __device__ __forceinline__ void ht_gemm_send_whole(const ht_gemm_job &job, uint32_t base, const CUtensorMap *d,
+                                                          const ht_gemm_outgoing<RING::BN> &out) {
+    const int group = threadIdx.x / 128 - 1;
+    const uint32_t staging = base + RING::STAGING_AT + group * RING::BUFFERS * HT_CHUNK_BYTES;
+    static_assert(RING::BUFFERS * HT_CHUNK_COLUMNS >= RING::BN, "a buffer a chunk");
+    ht_gemm_chunk_begin<0>(group);
+#pragma unroll
+    for (int chunk = 0; chunk < RING::BN / HT_CHUNK_COLUMNS; chunk++)
+        ht_gemm_stage_bf16(staging + chunk * HT_CHUNK_BYTES, out.packed + chunk * 16);
+    ht_gemm_chunk_end(group);
+    for (int chunk = 0; chunk < RING::BN / HT_CHUNK_COLUMNS; chunk++)
+        ht_gemm_send_chunk<GROUPS>(job, d, staging + chunk * HT_CHUNK_BYTES, out.column + chunk * HT_CHUNK_COLUMNS,
+                                   out.row, out.rows, out.group);
 }
 
 /* All sums as f32, 32 columns at a time; two neighbouring columns a thread. */
-template <int BN, int FACTORS>
-static __device__ __forceinline__ void ht_gemm_store_f32(const ht_gemm_job &job, const ht_gemm_shared &shared,
-                                                         const CUtensorMap *d, ht_gemm_tile tile,
-                                                         const float (&row_scale)[2], const float (&sum)[BN / 2]) {
+template <class RING, int FACTORS, int GROUPS>
+static __device__ __forceinline__ void ht_gemm_store_f32(const ht_gemm_job &job, uint32_t base, const CUtensorMap *d,
+                                                         const ht_gemm_tile &tile, const float (&row_scale)[2],
+                                                         const float (&sum)[RING::BN / 2]) {
     const int group = threadIdx.x / 128 - 1, lane = threadIdx.x % 32;
     const int row = threadIdx.x / 32 % 4 * 16 + lane / 4;
     enum { COLUMNS = HT_CHUNK_COLUMNS / 2 };
 #pragma unroll
-    for (int chunk = 0; chunk < BN / COLUMNS; chunk++) {
-        const uint32_t staging = shared.staging + (group * 2 + (chunk & 1)) * HT_CHUNK_BYTES;
-        ht_gemm_chunk_begin(group);
+    for (int chunk = 0; chunk < RING::BN / COLUMNS; chunk++) {
+        const uint32_t staging =
+            base + RING::STAGING_AT + (group * RING::BUFFERS + chunk % RING::BUFFERS) * HT_CHUNK_BYTES;
+        ht_gemm_chunk_begin<RING::BUFFERS - 1>(group);
 #pragma unroll
         for (int octet = 0; octet < 4; octet++) {
             float v[4];
             const int inside = chunk * COLUMNS + octet * 8 + 2 * (lane % 4);
             ht_gemm_finish_quad<FACTORS>(job, row_scale, tile.column + inside,
-                                         shared.scales + group * HT_COLUMN_BYTES + inside * 4,
+                                         base + RING::SCALES_AT + group * HT_COLUMN_BYTES + inside * 4,
                                          sum + chunk * (COLUMNS / 2) + octet * 4, v);
             const uint32_t unit = (uint32_t)(octet * 2 + lane % 4 / 2) ^ (uint32_t)(row % 8);
             const uint32_t at = staging + row * 128 + unit * 16 + lane % 2 * 8;
             ht_store_shared_pair(at, v[0], v[1]);
             ht_store_shared_pair(at + 8 * 128, v[2], v[3]);
         }
-        ht_gemm_chunk_end(group, d, staging, tile.column + chunk * COLUMNS, tile.row + group * 64, job.accumulate);
+        ht_gemm_chunk_end(group);
+        ht_gemm_send_chunk<GROUPS>(job, d, staging, tile.column + chunk * COLUMNS, tile.row + group * 64,
+                                   tile.limit - tile.row - group * 64, tile.group);
     }
 }
 
@@ -340,32 +498,41 @@ static __device__ __forceinline__ void ht_gemm_store_elements(const ht_gemm_job 
     }
 }
 
+/* Column scales to the warpgroup's part of shared memory. */
+template <int BN>
+static __device__ __forceinline__ void ht_gemm_share_scales(uint32_t scales, const ht_gemm_scales<BN> &loaded) {
+    const int group = threadIdx.x / 128 - 1, thread = threadIdx.x % 128;
+    ht_named_barrier(HT_BARRIER_GROUP + group, 128); /* all have read the last tile's scales */
+#pragma unroll
+    for (int i = 0; i < BN / 128; i++)
+        ht_store_shared(scales + (i * 128 + thread) * 4, loaded.column[i]);
+    ht_named_barrier(HT_BARRIER_GROUP + group, 128);
+}
+
 /* The sums of a tile are complete: scale them, and store them or, for bf16, make them outgoing. */
-template <int BN, int STORE>
+template <class RING, int STORE, int GROUPS>
 static __device__ __forceinline__ void
-ht_gemm_epilogue(const ht_gemm_job &job, const ht_gemm_shared &shared, const CUtensorMap *d, ht_gemm_tile tile,
-                 const ht_gemm_scales<BN> &loaded, const float (&sum)[BN / 2], ht_gemm_outgoing<BN> &out) {
+ht_gemm_epilogue(const ht_gemm_job &job, uint32_t base, const CUtensorMap *d, const ht_gemm_tile &tile,
+                 const ht_gemm_scales<RING::BN> &loaded, const float (&sum)[RING::BN / 2],
+                 ht_gemm_outgoing<RING::BN> &out) {
+    enum { BN = RING::BN };
     const int group = threadIdx.x / 128 - 1, thread = threadIdx.x % 128;
     const int row = tile.row + group * 64 + thread / 32 * 16 + thread % 32 / 4;
-    const uint32_t scales = shared.scales + group * HT_COLUMN_BYTES;
+    const uint32_t scales = base + RING::SCALES_AT + group * HT_COLUMN_BYTES;
     const float row_scale[2] = {loaded.row[0], loaded.row[1]};
-    const int factors = job.scale_b || job.bias; /* else that memory is not ours: it may hold a stage's row scales */
-    if (factors) {
-        ht_named_barrier(1 + group, 128); /* all have read the last tile's scales */
-#pragma unroll
-        for (int i = 0; i < BN / 128; i++)
-            ht_store_shared(scales + (i * 128 + thread) * 4, loaded.column[i]);
-        ht_named_barrier(1 + group, 128);
-    }
+    /* where a stage brings its own scales, that memory is theirs and the epilogue has no factors */
+    const int factors = RING::SCALE_BYTES == 0 && (job.scale_b || job.bias);
+    if (factors)
+        ht_gemm_share_scales<BN>(scales, loaded);
     if (STORE == HT_STORE_ANY && factors)
         ht_gemm_store_elements<BN, 2>(job, scales, row, tile.column, row_scale, sum);
     else if (STORE == HT_STORE_ANY)
         ht_gemm_store_elements<BN, 0>(job, scales, row, tile.column, row_scale, sum);
     else if (STORE == HT_STORE_F32 && factors)
-        ht_gemm_store_f32<BN, 2>(job, shared, d, tile, row_scale, sum);
+        ht_gemm_store_f32<RING, 2, GROUPS>(job, base, d, tile, row_scale, sum);
     else if (STORE == HT_STORE_F32)
-        ht_gemm_store_f32<BN, 0>(job, shared, d, tile, row_scale, sum);
-    else if (job.bias)
+        ht_gemm_store_f32<RING, 0, GROUPS>(job, base, d, tile, row_scale, sum);
+    else if (factors && job.bias)
         ht_gemm_pack<BN, 2>(job, scales, tile, row_scale, sum, out);
     else if (factors)
         ht_gemm_pack<BN, 1>(job, scales, tile, row_scale, sum, out);

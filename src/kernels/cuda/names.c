@@ -7,6 +7,7 @@ const char *ht_gemm_kernel_name(ht_gemm_kernel kernel) {
         [HT_GEMM_AUTO] = "auto",
         [HT_GEMM_PORTABLE] = "portable",
         [HT_GEMM_SM90_128X256] = "sm90_128x256",
+        [HT_GEMM_SM90_128X192] = "sm90_128x192",
         [HT_GEMM_SM90_128X128] = "sm90_128x128",
         [HT_GEMM_SM90_SINGLE] = "sm90_single",
     };

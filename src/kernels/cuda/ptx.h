@@ -135,6 +135,20 @@ static __device__ __forceinline__ void ht_tma_add_2d(const CUtensorMap *map, uin
         : "memory");
 }
 
+/* The same for a stack of matrices, into the z-th: elements outside that matrix are not written. */
+static __device__ __forceinline__ void ht_tma_store_3d(const CUtensorMap *map, uint32_t shared, int x, int y, int z) {
+    asm volatile("cp.async.bulk.tensor.3d.global.shared::cta.bulk_group [%0, {%2, %3, %4}], [%1];" ::"l"((uint64_t)map),
+                 "r"(shared), "r"(x), "r"(y), "r"(z)
+                 : "memory");
+}
+
+static __device__ __forceinline__ void ht_tma_add_3d(const CUtensorMap *map, uint32_t shared, int x, int y, int z) {
+    asm volatile("cp.reduce.async.bulk.tensor.3d.global.shared::cta.add.bulk_group [%0, {%2, %3, %4}], [%1];" ::"l"(
+                     (uint64_t)map),
+                 "r"(shared), "r"(x), "r"(y), "r"(z)
+                 : "memory");
+}
+
 static __device__ __forceinline__ void ht_tma_store_commit(void) {
     asm volatile("cp.async.bulk.commit_group;" ::: "memory");
 }
@@ -156,6 +170,20 @@ static __device__ __forceinline__ void ht_store_shared(uint32_t shared, float a)
     asm volatile("st.shared.f32 [%0], %1;" ::"r"(shared), "f"(a) : "memory");
 }
 
+static __device__ __forceinline__ void ht_store_shared_zeros(uint32_t shared) {
+    asm volatile("st.shared.v4.b32 [%0], {%1, %1, %1, %1};" ::"r"(shared), "r"(0) : "memory");
+}
+
+static __device__ __forceinline__ void ht_store_shared_byte(uint32_t shared, uint32_t byte) {
+    asm volatile("st.shared.u8 [%0], %1;" ::"r"(shared), "r"(byte) : "memory");
+}
+
+static __device__ __forceinline__ uint4 ht_load_shared_vector(uint32_t shared) {
+    uint4 v;
+    asm volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "r"(shared));
+    return v;
+}
+
 static __device__ __forceinline__ float ht_load_shared(uint32_t shared) {
     float a;
     asm volatile("ld.shared.f32 %0, [%1];" : "=f"(a) : "r"(shared));
@@ -170,6 +198,14 @@ static __device__ __forceinline__ void ht_load_shared_pair(uint32_t shared, floa
 static __device__ __forceinline__ void ht_stmatrix_x4(uint32_t shared, uint32_t a, uint32_t b, uint32_t c, uint32_t d) {
     asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(shared), "r"(a), "r"(b),
                  "r"(c), "r"(d)
+                 : "memory");
+}
+
+/* Four 8x8 matrices of 16-bit elements; lane l gives the address of row l % 8 of matrix l / 8. */
+static __device__ __forceinline__ void ht_ldmatrix_x4(uint32_t shared, uint32_t *to) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+                 : "r"(shared)
                  : "memory");
 }
 

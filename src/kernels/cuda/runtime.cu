@@ -31,14 +31,18 @@ typedef CUresult ht_encode_tiled_fn(CUtensorMap *, CUtensorMapDataType, cuuint32
                                     const cuuint64_t *, const cuuint32_t *, const cuuint32_t *, CUtensorMapInterleave,
                                     CUtensorMapSwizzle, CUtensorMapL2promotion, CUtensorMapFloatOOBfill);
 
-ht_status ht_cuda_tensor_map(CUtensorMap *map, CUtensorMapDataType type, size_t element_bytes, const void *base,
-                             size_t rows, size_t cols, size_t row_stride, unsigned box_rows, unsigned box_cols,
-                             int swizzle) {
-    size_t stride_bytes = row_stride * element_bytes;
-    if ((uintptr_t)base % 16 || stride_bytes % 16)
+/* sizes, strides and box of a map: the fastest dimension first. */
+typedef struct map_shape {
+    cuuint32_t rank, box[3];
+    cuuint64_t sizes[3], strides[2];
+} map_shape;
+
+static ht_status encode(CUtensorMap *map, CUtensorMapDataType type, const void *base, const map_shape *shape,
+                        int swizzle) {
+    if (((uintptr_t)base | shape->strides[0]) % 16)
         return ht_fail(HT_ERR_UNSUPPORTED,
                        "cuda: a tensor map needs 16-byte alignment, the base is at %zu and rows are %zu bytes apart",
-                       (size_t)((uintptr_t)base % 16), stride_bytes);
+                       (size_t)((uintptr_t)base % 16), (size_t)shape->strides[0]);
     void *entry = NULL;
     cudaDriverEntryPointQueryResult found;
     HT_TRY(ht_cuda_check(
@@ -46,16 +50,29 @@ ht_status ht_cuda_tensor_map(CUtensorMap *map, CUtensorMapDataType type, size_t 
         "looking up cuTensorMapEncodeTiled"));
     if (found != cudaDriverEntryPointSuccess || !entry)
         return ht_fail(HT_ERR_UNSUPPORTED, "cuda: the driver has no cuTensorMapEncodeTiled; it needs version 12.0");
-    cuuint64_t sizes[2] = {cols, rows}, strides[1] = {stride_bytes};
-    cuuint32_t box[2] = {box_cols, box_rows}, step[2] = {1, 1};
+    cuuint32_t step[3] = {1, 1, 1};
     CUresult result = ((ht_encode_tiled_fn *)entry)(
-        map, type, 2, (void *)base, sizes, strides, box, step, CU_TENSOR_MAP_INTERLEAVE_NONE,
-        swizzle ? CU_TENSOR_MAP_SWIZZLE_128B : CU_TENSOR_MAP_SWIZZLE_NONE, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
-        CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+        map, type, shape->rank, (void *)base, shape->sizes, shape->strides, shape->box, step,
+        CU_TENSOR_MAP_INTERLEAVE_NONE, swizzle ? CU_TENSOR_MAP_SWIZZLE_128B : CU_TENSOR_MAP_SWIZZLE_NONE,
+        CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
     if (result != CUDA_SUCCESS)
-        return ht_fail(HT_ERR_DEVICE, "cuda: no tensor map for [%zu, %zu] in boxes of [%u, %u]: driver error %d", rows,
-                       cols, box_rows, box_cols, (int)result);
+        return ht_fail(HT_ERR_DEVICE, "cuda: no tensor map for [%zu, %zu] in boxes of [%u, %u]: driver error %d",
+                       (size_t)shape->sizes[1], (size_t)shape->sizes[0], shape->box[1], shape->box[0], (int)result);
     return HT_OK;
+}
+
+ht_status ht_cuda_tensor_map(CUtensorMap *map, CUtensorMapDataType type, size_t element_bytes, const void *base,
+                             size_t rows, size_t cols, size_t row_stride, unsigned box_rows, unsigned box_cols,
+                             int swizzle) {
+    const map_shape shape = {2, {box_cols, box_rows}, {cols, rows}, {row_stride * element_bytes}};
+    return encode(map, type, base, &shape, swizzle);
+}
+
+ht_status ht_cuda_tensor_map_stack(CUtensorMap *map, CUtensorMapDataType type, size_t element_bytes, const void *base,
+                                   size_t count, size_t rows, size_t cols, unsigned box_rows, unsigned box_cols) {
+    const map_shape shape = {
+        3, {box_cols, box_rows, 1}, {cols, rows, count}, {cols * element_bytes, rows * cols * element_bytes}};
+    return encode(map, type, base, &shape, 1);
 }
 
 ht_status ht_cuda_launch(const void *kernel, const char *name, unsigned blocks, unsigned threads, size_t shared_bytes,

@@ -33,6 +33,11 @@ ht_status ht_cuda_tensor_map(CUtensorMap *map, CUtensorMapDataType type, size_t 
                              size_t rows, size_t cols, size_t row_stride, unsigned box_rows, unsigned box_cols,
                              int swizzle);
 
+/* Map of a stack [count, rows, cols] of contiguous matrices, for boxes of box_rows x box_cols of one of them, swizzled.
+ */
+ht_status ht_cuda_tensor_map_stack(CUtensorMap *map, CUtensorMapDataType type, size_t element_bytes, const void *base,
+                                   size_t count, size_t rows, size_t cols, unsigned box_rows, unsigned box_cols);
+
 /* Launch `kernel` with a cluster of `cluster` blocks along x. */
 ht_status ht_cuda_launch(const void *kernel, const char *name, unsigned blocks, unsigned threads, size_t shared_bytes,
                          unsigned cluster, int overlap_previous, cudaStream_t stream, void **arguments);
