@@ -29,7 +29,7 @@ void matrix_case_inputs(ht_moments *m, const float *x, const float *x_float, siz
     m->second = calloc(cols * cols, sizeof *m->second);
     m->cross = x_float ? calloc(cols * cols, sizeof *m->cross) : NULL;
     for (size_t i = 0; i < cols; i++)
-        for (size_t j = 0; j < cols; j++) {
+        for (size_t j = x_float ? 0 : i; j < cols; j++) {
             double second = 0, cross = 0;
             for (size_t t = 0; t < tokens; t++) {
                 second += (double)x[t * cols + i] * (double)x[t * cols + j];

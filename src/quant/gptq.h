@@ -1,0 +1,68 @@
+/* GPTQ in parts: factor of the Hessian, order of the columns, the walk over columns. gptq.c puts them together. */
+#ifndef HT_QUANT_GPTQ_H
+#define HT_QUANT_GPTQ_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include <halftone/recipe.h>
+
+#include "quant/grid.h"
+#include "quant/matrix.h"
+
+/* The method (matrix.h). */
+ht_matrix_fn ht_gptq_matrix;
+/* Schemes whose weights have a grid; else UNSUPPORTED. */
+ht_status ht_gptq_accepts(const ht_scheme *scheme);
+/* What it wants to know of the inputs. */
+unsigned ht_gptq_moments(const ht_settings *settings);
+
+/* --- Factor: gptq_factor.c ------------------------------------------------------------------------------------ */
+
+/* H' = (1 - shrink) H + shrink diag(H) + lambda I = F diag(pivot) F^T with F unit upper triangular, columns in `order`.
+ *
+ * Then (w - q) H' (w - q)^T = sum over k of pivot_k (t_k - q_k)^2 with t_k = w_k + sum over j < k of (w_j - q_j) F_jk:
+ * rounding column after column needs F alone, no inverse. */
+typedef struct ht_gptq_factor {
+    float *feed;        /* [cols, cols] F, upper triangle; the rest undefined */
+    double *pivot;      /* [cols] */
+    double damping;     /* lambda relative to the mean of diag H that made it positive definite */
+    const char *remedy; /* static text when plain damping did not do: what did; else NULL */
+} ht_gptq_factor;
+
+/* second: upper triangle [cols, cols], finite; a column whose diagonal is 0 is left alone by all others. damp > 0.
+ * Same bits for any threads and instruction set. Fails with MEMORY. */
+ht_status ht_gptq_factorize(ht_context *ctx, const float *second, size_t cols, const uint32_t *order, double damp,
+                            double shrink, ht_gptq_factor *out);
+void ht_gptq_factor_release(ht_context *ctx, ht_gptq_factor *factor);
+
+/* x [rows, cols] (columns in `order`) becomes x H'^-1. Fails with MEMORY. */
+ht_status ht_gptq_solve(ht_context *ctx, const ht_gptq_factor *factor, size_t cols, float *x, size_t rows);
+
+/* --- Order: gptq_order.c ------------------------------------------------------------------------------------- */
+
+/* order[position] = column. NONE: as they are. STATIC, DESC_ACT: by decreasing diagonal (stable). GAR: units by their
+ * largest diagonal, columns inside a unit likewise, so that units stay together. */
+ht_status ht_gptq_order(ht_context *ctx, int order, const float *second, size_t cols, size_t unit, uint32_t *out);
+
+/* --- Columns: gptq_columns.c --------------------------------------------------------------------------------- */
+
+typedef struct ht_gptq_walk {
+    ht_context *ctx;
+    const ht_grid *grid;
+    const ht_gptq_factor *factor;
+    const float *weight;     /* [rows, cols], what is to be met */
+    const uint32_t *order;   /* position -> column */
+    const float *diagonal;   /* [cols] importance of columns, for searched scales */
+    int scales;              /* HT_SCALES_... */
+    int together;            /* units are contiguous in `order`: scales can be chosen when a unit is reached */
+    size_t block;            /* columns of a lazy block */
+    const ht_planes *planes; /* hold a rounding to nearest; get the result */
+    float *error;            /* [rows, cols] scratch: w - q by position */
+    size_t saturated;        /* out: block scales at the end of their range */
+} ht_gptq_walk;
+
+/* Codes into walk->planes. Fails with MEMORY. */
+ht_status ht_gptq_walk_columns(ht_gptq_walk *walk);
+
+#endif

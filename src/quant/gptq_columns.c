@@ -1,0 +1,185 @@
+/* GPTQ's walk over the columns: round one, let the ones after it make up for the error.
+ *
+ *     t_k = w_k + sum over j < k of e_j F_jk,    q_k = rounded t_k,    e_k = w_k - q_k        (gptq.h)
+ *
+ *     positions   | finished: e known        | block: t in scratch | later: not touched yet
+ *     t of block  =  w + e(finished) F       one dense product, then column by column inside the block
+ *
+ * Rows are independent: they are shared out over threads, and each walks its block alone. Inside a block the sums are
+ * plain f32 in the order of columns, so the result does not depend on threads. Where units of scales stay together in
+ * the order, a block holds whole units and scales can be chosen from t when a unit is reached (at_group, searched);
+ * otherwise all scales are fixed before: those of the rounding to nearest, or searched on the weights.
+ * Source: Frantar et al. 2022, arXiv:2210.17323, with the errors kept instead of the weights (left-looking).
+ * SPDX-License-Identifier: BSD-3-Clause */
+#include <string.h> /* memset */
+
+#include "base/memory.h"
+#include "base/pool.h"
+#include "base/status.h"
+#include "ops/dense.h"
+#include "quant/gptq.h"
+
+enum { STRIP = 8 }; /* rows of a task */
+
+typedef struct state {
+    ht_gptq_walk *walk;
+    size_t units, cells; /* of a row */
+    ht_grid_cell *cell;  /* [rows, units * cells of a unit] */
+    uint8_t *code;       /* [rows, cols] */
+    float *target;       /* [rows, block] */
+    size_t block, first, end;
+    int at_entry; /* scales are chosen when their unit is reached */
+} state;
+
+static ht_grid_cell *cells_of(const state *s, size_t row, size_t unit) {
+    return s->cell + row * s->cells + unit * s->walk->grid->family->cells;
+}
+
+static size_t strip_end(const ht_grid *grid, size_t index) {
+    return (index + 1) * STRIP < grid->rows ? (index + 1) * STRIP : grid->rows;
+}
+
+/* Scales before the walk: as rounded to nearest, or searched on the weights. */
+static ht_status prepare_rows(void *arg, size_t index, size_t worker) {
+    const state *s = arg;
+    const ht_gptq_walk *walk = s->walk;
+    const ht_grid *grid = walk->grid;
+    int search = walk->scales == HT_SCALES_SEARCHED && !s->at_entry && !grid->shared && grid->unit <= HT_GRID_UNIT &&
+                 grid->cols % grid->unit == 0;
+    (void)worker;
+    for (size_t r = index * STRIP; r < strip_end(grid, index); r++)
+        for (size_t u = 0; u < s->units; u++) {
+            ht_grid_cell own[HT_GRID_CELLS], *cells = cells_of(s, r, u);
+            ht_grid_load(grid, walk->planes, r, u, cells);
+            if (search) {
+                memcpy(own, cells, grid->family->cells * sizeof *own);
+                ht_grid_choose(grid, walk->weight + r * grid->cols + u * grid->unit, walk->diagonal + u * grid->unit, 1,
+                               own, cells);
+            }
+        }
+    return HT_OK;
+}
+
+/* The unit that begins at this position, from what its columns would be if none of them were rounded: all that is left
+ * then makes up for the finished columns in the best way. */
+static void choose_unit(const state *s, size_t row, size_t position, const float *target) {
+    const ht_gptq_walk *walk = s->walk;
+    const ht_grid *grid = walk->grid;
+    const float *weight = walk->weight + row * grid->cols;
+    float t[HT_GRID_UNIT], x[HT_GRID_UNIT];
+    ht_grid_cell own[HT_GRID_CELLS];
+    size_t unit = walk->order[position] / grid->unit;
+    ht_grid_cell *cells = cells_of(s, row, unit);
+    memcpy(t, target, grid->unit * sizeof *t);
+    for (size_t i = 0; i < grid->unit; i++) {
+        const float *feed = walk->factor->feed + (position + i) * grid->cols + position;
+        float e = weight[walk->order[position + i]] - t[i];
+        for (size_t j = i + 1; j < grid->unit; j++)
+            t[j] += e * feed[j];
+        x[walk->order[position + i] % grid->unit] = t[i];
+    }
+    memcpy(own, cells, grid->family->cells * sizeof *own);
+    ht_grid_choose(grid, x, walk->diagonal + unit * grid->unit, walk->scales == HT_SCALES_SEARCHED, own, cells);
+}
+
+/* One row through the block. */
+static void walk_row(const state *s, size_t row) {
+    const ht_gptq_walk *walk = s->walk;
+    const ht_grid *grid = walk->grid;
+    size_t cols = grid->cols, length = s->end - s->first;
+    const float *weight = walk->weight + row * cols;
+    float *target = s->target + row * s->block, *error = walk->error + row * cols + s->first;
+    for (size_t i = 0; i < length; i++) {
+        size_t position = s->first + i, column = walk->order[position];
+        if (s->at_entry && position % grid->unit == 0)
+            choose_unit(s, row, position, target + i);
+        const ht_grid_cell *cell = cells_of(s, row, column / grid->unit) + column % grid->unit / grid->width;
+        float value;
+        ht_grid_round(grid, cell, target + i, 1, &value, s->code + row * cols + column);
+        float e = weight[column] - value;
+        error[i] = e;
+        const float *feed = walk->factor->feed + position * cols + s->first;
+        for (size_t j = i + 1; j < length; j++)
+            target[j] += e * feed[j];
+    }
+}
+
+static ht_status gather_rows(void *arg, size_t index, size_t worker) {
+    const state *s = arg;
+    const ht_gptq_walk *walk = s->walk;
+    (void)worker;
+    for (size_t r = index * STRIP; r < strip_end(walk->grid, index); r++)
+        for (size_t i = s->first; i < s->end; i++)
+            s->target[r * s->block + i - s->first] = walk->weight[r * walk->grid->cols + walk->order[i]];
+    return HT_OK;
+}
+
+static ht_status walk_rows(void *arg, size_t index, size_t worker) {
+    const state *s = arg;
+    (void)worker;
+    for (size_t r = index * STRIP; r < strip_end(s->walk->grid, index); r++)
+        walk_row(s, r);
+    return HT_OK;
+}
+
+static ht_status store_rows(void *arg, size_t index, size_t worker) {
+    const state *s = arg;
+    const ht_grid *grid = s->walk->grid;
+    (void)worker;
+    for (size_t r = index * STRIP; r < strip_end(grid, index); r++)
+        for (size_t u = 0; u < s->units; u++)
+            ht_grid_store(grid, s->walk->planes, r, u, cells_of(s, r, u), s->code + r * grid->cols + u * grid->unit);
+    return HT_OK;
+}
+
+static ht_status walk_blocks(state *s) {
+    const ht_gptq_walk *walk = s->walk;
+    size_t cols = walk->grid->cols, rows = walk->grid->rows, tasks = (rows + STRIP - 1) / STRIP;
+    HT_TRY(ht_parallel_for(walk->ctx, tasks, prepare_rows, s));
+    for (s->first = 0; s->first < cols; s->first = s->end) {
+        HT_TRY(ht_context_check_cancelled(walk->ctx));
+        s->end = s->first + s->block < cols ? s->first + s->block : cols;
+        HT_TRY(ht_parallel_for(walk->ctx, tasks, gather_rows, s));
+        const ht_dense_job finished = {.m = rows,
+                                       .n = s->end - s->first,
+                                       .k = s->first,
+                                       .a = {walk->error, cols, 1},
+                                       .b = {walk->factor->feed + s->first, 1, cols},
+                                       .c = s->target,
+                                       .c_stride = s->block};
+        HT_TRY(ht_dense_run(walk->ctx, &finished));
+        HT_TRY(ht_parallel_for(walk->ctx, tasks, walk_rows, s));
+    }
+    return ht_parallel_for(walk->ctx, tasks, store_rows, s);
+}
+
+/* Whole units in a block (D2): the given length, or the next multiple of the unit. */
+static size_t block_length(const ht_gptq_walk *walk, int whole_units) {
+    size_t cols = walk->grid->cols, unit = walk->grid->unit, block = walk->block ? walk->block : 1;
+    if (whole_units)
+        block = (block + unit - 1) / unit * unit;
+    return block < cols ? block : cols;
+}
+
+ht_status ht_gptq_walk_columns(ht_gptq_walk *walk) {
+    const ht_grid *grid = walk->grid;
+    state s = {.walk = walk, .units = (grid->cols + grid->unit - 1) / grid->unit};
+    s.cells = s.units * grid->family->cells;
+    s.at_entry = walk->scales != HT_SCALES_ORIGINAL && walk->together && !grid->shared && grid->unit <= HT_GRID_UNIT &&
+                 grid->cols % grid->unit == 0;
+    s.block = block_length(walk, s.at_entry);
+    ht_status status = ht_allocate(walk->ctx, grid->rows * s.cells, sizeof *s.cell, "scales of a matrix", &s.cell);
+    if (status == HT_OK)
+        status = ht_allocate_raw(walk->ctx, grid->rows * grid->cols, 1, "codes of a matrix", &s.code);
+    if (status == HT_OK)
+        status = ht_allocate_raw(walk->ctx, grid->rows * s.block, sizeof *s.target, "a block of columns", &s.target);
+    if (status == HT_OK)
+        status = walk_blocks(&s);
+    walk->saturated = 0;
+    for (size_t i = 0; status == HT_OK && i < grid->rows * s.cells; i++)
+        walk->saturated += grid->format.family == HT_FAMILY_NVFP4 && s.cell[i].code[0] == 0x7e;
+    ht_release(walk->ctx, s.cell);
+    ht_release(walk->ctx, s.code);
+    ht_release(walk->ctx, s.target);
+    return status;
+}
