@@ -67,7 +67,10 @@ ht_status bench_alternate(bench_step *thing, bench_step *probe, void *user, size
             status = time_of(probe, user, probe_repeats, &probes[i + 1]);
     }
     if (status == HT_OK)
-        *out = (bench_times){median(things, rounds), median(probes, rounds + 1)};
+        *out = (bench_times){.thing = median(things, rounds),
+                             .probe = median(probes, rounds + 1),
+                             .thing_low = things[rounds / 10],
+                             .thing_high = things[rounds - 1 - rounds / 10]};
     return status;
 }
 

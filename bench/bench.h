@@ -24,12 +24,13 @@ double bench_file_copy(const ht_checkpoint *checkpoint, const char *directory);
 /* --- Benchmarks ----------------------------------------------------------------------------------------------- */
 
 typedef struct bench_row {
-    const char *op;               /* "quantize mxfp4" */
-    const char *kernel;           /* what ran it, as far as the library says; "" otherwise */
-    size_t m, n, k;               /* 0: has no such size */
-    double seconds;               /* of one run, median */
-    double gmac_s, gflop_s, gb_s; /* 0: has no such rate. gb_s counts bytes read and bytes written */
-    const char *probe;            /* "copy", "f32 matmul" */
+    const char *op;                   /* "quantize mxfp4" */
+    const char *kernel;               /* what ran it, as far as the library says; "" otherwise */
+    size_t m, n, k;                   /* 0: has no such size */
+    double seconds;                   /* of one run, median */
+    double seconds_low, seconds_high; /* a tenth of the runs took less, a tenth more; 0: not kept */
+    double gmac_s, gflop_s, gb_s;     /* 0: has no such rate. gb_s counts bytes read and bytes written */
+    const char *probe;                /* "copy", "f32 matmul" */
     double probe_rate; /* in the unit of the rate it is compared with: GB/s for copies, GFLOP/s for products */
     double fraction;   /* of the probe, medians of alternating runs */
 } bench_row;
@@ -61,7 +62,8 @@ bench_run bench_cast, bench_matmul, bench_kernels, bench_model;
 typedef ht_status bench_step(void *user);
 
 typedef struct bench_times {
-    double thing, probe; /* median seconds of one run */
+    double thing, probe;          /* median seconds of one run */
+    double thing_low, thing_high; /* 10th and 90th percentile */
 } bench_times;
 /* probe, thing, probe, thing, ..., probe. A run shorter than a few milliseconds is repeated inside one timing. */
 ht_status bench_alternate(bench_step *thing, bench_step *probe, void *user, size_t rounds, bench_times *out);

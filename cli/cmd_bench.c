@@ -47,6 +47,8 @@ static void add_json(json_t *all, const bench_row *row) {
     json_object_set_new(out, "n", size(row->n));
     json_object_set_new(out, "k", size(row->k));
     json_object_set_new(out, "seconds", cli_json_real(row->seconds));
+    json_object_set_new(out, "seconds_p10", rate(row->seconds_low));
+    json_object_set_new(out, "seconds_p90", rate(row->seconds_high));
     json_object_set_new(out, "gmac_s", rate(row->gmac_s));
     json_object_set_new(out, "gflop_s", rate(row->gflop_s));
     json_object_set_new(out, "gb_s", rate(row->gb_s));

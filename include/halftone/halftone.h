@@ -6,6 +6,7 @@
 #include <halftone/context.h>
 #include <halftone/tensor.h>
 #include <halftone/format.h>
+#include <halftone/cast.h>
 #include <halftone/checkpoint.h>
 #include <halftone/tokenizer.h>
 #include <halftone/recipe.h>

@@ -279,6 +279,11 @@ static float load_zero(ht_dtype dtype, const void *plane, size_t index, float im
     return dtype == HT_DTYPE_NONE ? implied : ht_scale_load(dtype, plane, index);
 }
 
+void ht_affine_load(const ht_format *format, const ht_planes *planes, size_t index, ht_affine *a) {
+    a->scale = ht_scale_load(format->scale, planes->plane[HT_PLANE_SCALES], index);
+    a->zero = load_zero(format->zero, planes->plane[HT_PLANE_ZEROS], index, (float)a->middle);
+}
+
 static size_t row_bytes(const ht_format *format, size_t cols) {
     return ht_format_plane_bytes(format, HT_PLANE_CODES, 1, cols);
 }
@@ -352,8 +357,7 @@ static ht_status dequantize(const ht_format *format, const ht_planes *in, size_t
     uint8_t codes[HT_TILE_CHUNK];
     for (size_t b = 0, count = ht_tile_count(format, rows, cols); b < count; b++) {
         ht_tile tile = ht_tile_at(format, rows, cols, b);
-        a.scale = ht_scale_load(format->scale, in->plane[HT_PLANE_SCALES], b);
-        a.zero = load_zero(format->zero, in->plane[HT_PLANE_ZEROS], b, (float)a.middle);
+        ht_affine_load(format, in, b, &a);
         for (size_t r = tile.row; r < tile.row + tile.rows; r++)
             for (size_t done = 0, n; done < tile.cols; done += n) {
                 n = chunk_of(&tile, done);

@@ -35,7 +35,8 @@ int ht_affine_needs_range(const ht_format *format, const ht_row_options *options
 int ht_affine_for_block(const ht_format *format, const ht_row_options *options, uint32_t amax_bits, float min,
                         float max, ht_affine *a);
 
-/* Scale and zero point to their planes. */
+/* Scale and zero point to their planes, and back. */
 void ht_affine_store(const ht_format *format, const ht_planes *planes, size_t index, const ht_affine *a);
+void ht_affine_load(const ht_format *format, const ht_planes *planes, size_t index, ht_affine *a);
 
 #endif

@@ -29,6 +29,7 @@ typedef struct ht_cast {
     size_t rows, cols;
     const ht_planes *planes;
     float *decoded; /* [rows, cols]: what the codes stand for, as dequantizing gives it; NULL: not wanted */
+    int streams;    /* codes will not be read soon: whole cache lines may be written past the caches */
 } ht_cast;
 
 /* Fails where ht_format_quantize fails; a variant that takes the cast does not fail. */
@@ -43,6 +44,28 @@ int ht_cast_is_mx(const ht_cast *cast);
 int ht_cast_is_nvfp4(const ht_cast *cast);
 int ht_cast_is_float8(const ht_cast *cast);
 int ht_cast_is_int(const ht_cast *cast);
+
+/* Arguments of ht_format_dequantize, and a choice of result. */
+typedef struct ht_uncast {
+    const ht_format *format;
+    const ht_planes *planes;
+    size_t rows, cols;
+    void *y; /* [rows, cols] */
+    ht_dtype y_dtype;
+    int streams;
+} ht_uncast;
+
+/* f32 as ht_format_dequantize gives them; bf16: these rounded to nearest even. The reference writes f32 only. */
+typedef ht_status ht_dequantize_fn(const ht_uncast *uncast);
+ht_dequantize_fn ht_dequantize_ref;
+ht_dequantize_fn ht_dequantize_mx_avx2, ht_dequantize_nvfp4_avx2, ht_dequantize_float8_avx2, ht_dequantize_int_avx2;
+ht_dequantize_fn ht_dequantize_mx_avx512bw, ht_dequantize_nvfp4_avx512bw, ht_dequantize_float8_avx512bw,
+    ht_dequantize_int_avx512bw;
+
+int ht_uncast_is_mx(const ht_uncast *uncast);
+int ht_uncast_is_nvfp4(const ht_uncast *uncast);
+int ht_uncast_is_float8(const ht_uncast *uncast);
+int ht_uncast_is_int(const ht_uncast *uncast);
 
 typedef struct ht_square_sums {
     double error, reference; /* sum of (x - y)^2, sum of x^2 */

@@ -27,7 +27,8 @@ static int fits(const ht_kernel_row *row, uint32_t flags, size_t m) {
 }
 
 static int may_run(const ht_kernel_row *row, uint32_t flags, const ht_weight *weight, size_t m) {
-    return fits(row, flags, m) && !row->takes && !row->casts && (!row->accepts || (weight && row->accepts(weight)));
+    return fits(row, flags, m) && !row->takes && !row->casts && !row->uncasts &&
+           (!row->accepts || (weight && row->accepts(weight)));
 }
 
 const ht_kernel_row *ht_kernel_choose_packed(ht_operation operation, uint32_t cpu_flags, const ht_packed *packed,
@@ -56,12 +57,21 @@ const ht_kernel_row *ht_kernel_choose_cast(uint32_t cpu_flags, const ht_cast *ca
     return NULL;
 }
 
+const ht_kernel_row *ht_kernel_choose_uncast(uint32_t cpu_flags, const ht_uncast *uncast) {
+    for (size_t t = 0; t < TABLE_COUNT; t++)
+        for (const ht_kernel_row *row = TABLES[t]; row->name; row++)
+            if (row->operation == HT_OPERATION_UNCAST && (row->needs & cpu_flags) == row->needs &&
+                (!row->uncasts || row->uncasts(uncast)))
+                return row;
+    return NULL;
+}
+
 ht_kernels ht_kernels_choose(uint32_t cpu_flags) {
     ht_kernels kernels;
     memset(&kernels, 0, sizeof kernels);
     for (int operation = 0; operation < HT_OPERATION_COUNT; operation++)
         if (operation != HT_OPERATION_DECODE && operation != HT_OPERATION_MATMUL && operation != HT_OPERATION_PRODUCT &&
-            operation != HT_OPERATION_CAST)
+            operation != HT_OPERATION_CAST && operation != HT_OPERATION_UNCAST)
             kernels.of[operation] = ht_kernel_choose((ht_operation)operation, cpu_flags, NULL, 1)->fn;
     return kernels;
 }
@@ -121,8 +131,8 @@ int ht_kernel_list(const ht_context *ctx, size_t index, ht_kernel_info *out) {
         snprintf(out->reason, sizeof out->reason, "%s comes first", winner->name);
     } else {
         snprintf(out->reason, sizeof out->reason,
-                 row->accepts || row->takes || row->casts ? "first row that may run, for its formats"
-                                                          : "first row that may run");
+                 row->accepts || row->takes || row->casts || row->uncasts ? "first row that may run, for its formats"
+                                                                          : "first row that may run");
     }
     return 1;
 }

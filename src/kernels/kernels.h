@@ -44,6 +44,7 @@
     X(SOFTCAP, "softcap")                                                                                              \
     X(DENSE, "dense")                                                                                                  \
     X(CAST, "cast")                                                                                                    \
+    X(UNCAST, "uncast")                                                                                                \
     X(TALLY, "tally")
 
 typedef enum ht_operation {
@@ -69,6 +70,7 @@ typedef union ht_kernel_fn {
     ht_softcap_fn *softcap;
     ht_dense_fn *dense;
     ht_quantize_fn *cast;
+    ht_dequantize_fn *uncast;
     ht_tally_fn *tally;
 } ht_kernel_fn;
 
@@ -79,6 +81,7 @@ typedef struct ht_kernel_row {
     int (*accepts)(const ht_weight *weight); /* NULL: every weight */
     int (*takes)(const ht_packed *packed);   /* the same for packed weights */
     int (*casts)(const ht_cast *cast);       /* the same for casts */
+    int (*uncasts)(const ht_uncast *uncast); /* and for casts back */
     uint32_t needs;                          /* HT_CPU_* flags */
     size_t smallest_m, largest_m;            /* rows of x that this row is meant for; 0: no bound */
     ht_kernel_fn fn;
@@ -95,10 +98,11 @@ const ht_kernel_row *ht_kernel_choose(ht_operation operation, uint32_t cpu_flags
 const ht_kernel_row *ht_kernel_choose_packed(ht_operation operation, uint32_t cpu_flags, const ht_packed *packed,
                                              size_t m);
 
-/* The same for a cast: m does not count. */
+/* The same for a cast, and for a cast back. */
 const ht_kernel_row *ht_kernel_choose_cast(uint32_t cpu_flags, const ht_cast *cast);
+const ht_kernel_row *ht_kernel_choose_uncast(uint32_t cpu_flags, const ht_uncast *uncast);
 
-/* The choices that do not depend on a weight or cast. decode, matmul, product and cast stay empty. */
+/* The choices that do not depend on a weight or cast. decode, matmul, product, cast and uncast stay empty. */
 typedef struct ht_kernels {
     ht_kernel_fn of[HT_OPERATION_COUNT];
 } ht_kernels;

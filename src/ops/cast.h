@@ -1,4 +1,4 @@
-/* Casts with the kernels of a context. */
+/* Casts with the kernels of a context, on the calling thread: for callers that split work themselves. */
 #ifndef HT_OPS_CAST_H
 #define HT_OPS_CAST_H
 
@@ -6,9 +6,12 @@
 
 #include "kernels/cast.h"
 
-/* Quantize rows on the calling thread, and decode them if cast->decoded is set: ht_format_quantize (and _dequantize),
- * bit for bit, by the fastest kernel that takes the cast. cast->options may be NULL. Fails as they do. */
+/* Quantize rows, and decode them if cast->decoded is set: ht_format_quantize (and _dequantize), bit for bit, by the
+ * fastest kernel that takes the cast. cast->options may be NULL. Fails as they do. */
 ht_status ht_cast_rows(const ht_context *ctx, const ht_cast *cast);
+
+/* ht_format_dequantize likewise. A result in bf16 may need scratch. */
+ht_status ht_uncast_rows(ht_context *ctx, const ht_uncast *uncast);
 
 /* The kernel that adds up errors in this context. */
 ht_tally_fn *ht_cast_tally(const ht_context *ctx);

@@ -13,6 +13,7 @@
 
 #include "base/context.h"
 #include "base/random.h"
+#include "format/bits.h"
 #include "kernels/kernels.h"
 #include "support/check.h"
 
@@ -125,6 +126,10 @@ static void check_row(const ht_kernel_row *row, const ht_format *format, const h
     CHECK_OK(row->fn.cast(&cast));
     int same = compare_planes(format, &got, &want, rows, cols);
     cast.decoded = decoded;
+    cast.streams = 1; /* where planes happen to begin on a line, and to end on one */
+    for (int p = 0; p < HT_PLANE_GLOBAL; p++)
+        if (got.plane[p])
+            memset(got.plane[p], 0x33, ht_format_plane_bytes(format, (ht_plane)p, rows, cols));
     CHECK_OK(row->fn.cast(&cast));
     same &= compare_planes(format, &got, &want, rows, cols) & CHECK_F32(decoded, values, rows * cols);
     char name[96];
@@ -132,6 +137,51 @@ static void check_row(const ht_kernel_row *row, const ht_format *format, const h
     if (!same)
         printf("  %s: %s, rule %d, %s, %zu x %zu, values %d\n", row->name, name, (int)options->scale_rule,
                ht_dtype_name(dtype), rows, cols, kind);
+}
+
+/* Any bytes are codes, scales and zero points. */
+static void check_back(const ht_kernel_row *row, const ht_format *format, size_t rows, size_t cols, int kind) {
+    static float values[REGION / 4];
+    static uint16_t halves[REGION / 4];
+    for (int how = 0; how < 4; how++) {
+        regions_used = 0;
+        ht_dtype dtype = how % 2 ? HT_BF16 : HT_F32;
+        ht_planes planes = planes_alloc(format, rows, cols, 0);
+        for (int p = 0; p < HT_PLANE_COUNT; p++)
+            for (size_t i = 0; i < ht_format_plane_bytes(format, (ht_plane)p, rows, cols); i++)
+                ((uint8_t *)planes.plane[p])[i] =
+                    (uint8_t)(kind ? ht_random_u32(5, (uint64_t)(kind * 8 + p), i) : i * 37 + i / 256);
+        if (format->global != HT_DTYPE_NONE)
+            memcpy(planes.plane[HT_PLANE_GLOBAL], &(float){kind ? 1.0f : 333.25f}, 4);
+        uint8_t *y = guarded_alloc(rows * cols * (ht_dtype_bits(dtype) / 8));
+        ht_uncast uncast = {.format = format,
+                            .planes = &planes,
+                            .rows = rows,
+                            .cols = cols,
+                            .y = y,
+                            .y_dtype = dtype,
+                            .streams = how >= 2};
+        if (row->uncasts && !row->uncasts(&uncast))
+            return;
+        taken++;
+        CHECK_OK(ht_format_dequantize(format, &planes, rows, cols, values));
+        CHECK_OK(row->fn.uncast(&uncast));
+        int same = 1;
+        if (dtype == HT_F32)
+            same = CHECK_F32((float *)(void *)y, values, rows * cols);
+        for (size_t i = 0; i < rows * cols && dtype == HT_BF16; i++)
+            halves[i] = isnan(values[i]) ? 0 : ht_bf16_from_f32(values[i]);
+        for (size_t i = 0; i < rows * cols && dtype == HT_BF16; i++)
+            if (isnan(values[i]) && isnan(ht_f32_from_bf16(((uint16_t *)(void *)y)[i])))
+                memset(y + 2 * i, 0, 2);
+        if (dtype == HT_BF16)
+            same = CHECK_BYTES(y, halves, rows * cols * 2);
+        char name[96];
+        ht_format_name(format, name, sizeof name);
+        if (!same)
+            printf("  %s: back from %s, %s, %zu x %zu, codes %d\n", row->name, name, ht_dtype_name(dtype), rows, cols,
+                   kind);
+    }
 }
 
 static void check_format(const char *name, const ht_row_options *options, size_t rows, size_t cols) {
@@ -143,6 +193,10 @@ static void check_format(const char *name, const ht_row_options *options, size_t
             for (int d = 0; d < 3; d++)
                 for (int kind = 0; kind < KINDS; kind++)
                     check_row(row, &format, options, dtypes[d], rows, cols, kind);
+    for (const ht_kernel_row *row = ht_kernel_rows_arch; row->name; row++)
+        if (row->operation == HT_OPERATION_UNCAST && (row->needs & all_flags) == row->needs)
+            for (int kind = 0; kind < 3; kind++)
+                check_back(row, &format, rows, cols, kind);
 }
 
 static void check_shapes(const char *name, const ht_row_options *options, size_t step) {
@@ -197,9 +251,10 @@ static void test_float8(void) {
 }
 
 static void test_int(void) {
-    static const char *const rows[] = {"int8_row",      "int4_row",       "int5_row",     "int1_row", "uint4_row",
-                                       "int8_row_asym", "int4_row_bytes", "int6_row",     "int3_row", "uint8_row",
-                                       "int4_row_low",  "int4_row_high",  "int7_row_bits"};
+    static const char *const rows[] = {"int8_row",    "int4_row",       "int5_row",        "int1_row",
+                                       "uint4_row",   "int8_row_asym",  "int4_row_bytes",  "int6_row",
+                                       "int3_row",    "uint8_row",      "int4_row_low",    "int4_row_high",
+                                       "int8_tensor", "int5_row_bytes", "uint3_row_bytes", "int7_row_bits"};
     static const char *const groups[] = {"int4_g32", "int4_g128_asym",      "uint4_g64",     "int2_g32_asym",
                                          "int8_g32", "int4_g32_scale_bf16", "int4_g32_high", "int4_g32_float0"};
     taken = 0;

@@ -100,6 +100,17 @@ WIDE wf w_decode(wi code, const cast_shape shape) {
     return w_from_bits(w_or(value, w_left(w_and(code, w_int(half)), 32 - shape.bits)));
 }
 
+/* The same with codes of NaN and Inf. */
+WIDE wf w_decode_any(wi code, const cast_shape shape) {
+    wf value = w_decode(code, shape);
+    if (shape.bits < 8)
+        return value;
+    int is_e4m3 = shape.mantissa == 3;
+    wm special = w_above(w_and(code, w_int(0x7f)), w_int(is_e4m3 ? 0x7e : 0x7b));
+    wi filled = w_or(w_bits(value), w_int(is_e4m3 ? 0x7fc00000u : 0x7f800000u));
+    return w_from_bits(w_choose(special, filled, w_bits(value)));
+}
+
 static const float cast_e2m1_values[16] = {0, 0.5f, 1, 1.5f, 2, 3, 4, 6, -0.0f, -0.5f, -1, -1.5f, -2, -3, -4, -6};
 
 /* Nearest integers of |y| < 2^22, ties to even. */
@@ -126,6 +137,53 @@ WIDE void w_put(ht_packing packing, unsigned bits, uint8_t *run, size_t index, w
         w_put_high(run + index / 2, bytes);
     else
         w_put_low(run + index / 2, bytes);
+}
+
+WIDE wi w_get(ht_packing packing, unsigned bits, const uint8_t *run, size_t index) {
+    if (bits == 8 || packing == HT_PACK_BYTES)
+        return w_from_bytes(w_get_bytes(run + index));
+    if (bits == 6)
+        return w_from_bytes(w_get_sixes(run + index / 4 * 3));
+    return w_from_bytes(packing == HT_PACK_HIGH ? w_get_high(run + index / 2) : w_get_low(run + index / 2));
+}
+
+/* --- Writing past the caches ---------------------------------------------------------------------------------- */
+
+enum { CAST_LINE = 64 };
+
+static inline int cast_is_line(const void *p, size_t bytes) {
+    return ((uintptr_t)p | bytes) % CAST_LINE == 0;
+}
+
+/* Whole lines, from a buffer that is in the first cache. */
+WIDE void cast_stream(void *to, const void *from, size_t bytes) {
+    for (size_t i = 0; i < bytes; i += CAST_LINE)
+        w_stream((char *)to + i, w_load_int((const char *)from + i));
+}
+
+/* Values of an uncast: where 16-lane results of n values from `at` on may be put: the result itself, or a buffer that
+ * cast_finish writes out. */
+WIDE float *cast_begin(const ht_uncast *uncast, size_t at, size_t n, float *buffer) {
+    int direct = uncast->y_dtype == HT_F32 && !uncast->streams && n % CAST_LANES == 0;
+    return direct ? (float *)uncast->y + at : buffer;
+}
+
+static void cast_finish(const ht_uncast *uncast, size_t at, size_t n, const float *values, const float *buffer) {
+    uint16_t halves[CAST_CHUNK];
+    size_t size = ht_dtype_bits(uncast->y_dtype) / 8;
+    char *to = (char *)uncast->y + at * size;
+    const void *from = values;
+    if (values != buffer)
+        return;
+    if (uncast->y_dtype == HT_BF16) {
+        for (size_t i = 0; i < n; i += CAST_LANES)
+            w_store_bf16(halves + i, w_load(values + i));
+        from = halves;
+    }
+    if (uncast->streams && cast_is_line(to, n * size))
+        cast_stream(to, from, n * size);
+    else
+        memcpy(to, from, n * size);
 }
 
 #endif

@@ -60,13 +60,17 @@ WIDE void float8_segment(const float *x, size_t n, float scale, float stored, co
 
 WIDE void float8_tile(const ht_cast *cast, const ht_tile *tile, float scale, float stored, const cast_shape shape) {
     float x[CAST_CHUNK];
-    uint8_t *codes = cast->planes->plane[HT_PLANE_CODES];
+    uint8_t lines[CAST_CHUNK], *codes = cast->planes->plane[HT_PLANE_CODES];
     for (size_t r = tile->row; r < tile->row + tile->rows; r++)
         for (size_t done = 0, n; done < tile->cols; done += n) {
             n = cast_part(tile->cols, done);
             size_t at = r * cast->cols + tile->col + done;
             cast_load(cast->x, cast->x_dtype, at, n, x);
-            float8_segment(x, n, scale, stored, shape, codes + at, cast->decoded ? cast->decoded + at : NULL);
+            int streams = cast->streams && cast_is_line(codes + at, n);
+            float8_segment(x, n, scale, stored, shape, streams ? lines : codes + at,
+                           cast->decoded ? cast->decoded + at : NULL);
+            if (streams)
+                cast_stream(codes + at, lines, n);
         }
 }
 
@@ -79,11 +83,47 @@ WIDE ht_status float8_all(const ht_cast *cast, const cast_shape shape) {
         ht_scale_store(format->scale, scales, b, scale);
         float8_tile(cast, &tile, scale, ht_scale_load(format->scale, scales, b), shape);
     }
+    if (cast->streams)
+        w_fence();
+    return HT_OK;
+}
+
+/* Sixteen codes, or what is left of a row. */
+WIDE wi float8_codes(const uint8_t *codes, size_t left) {
+    uint8_t some[CAST_LANES] = {0};
+    if (left < CAST_LANES)
+        codes = memcpy(some, codes, left);
+    return w_from_bytes(w_get_bytes(codes));
+}
+
+WIDE ht_status float8_back(const ht_uncast *uncast, const cast_shape shape) {
+    const ht_format *format = uncast->format;
+    const uint8_t *codes = uncast->planes->plane[HT_PLANE_CODES];
+    float buffer[CAST_CHUNK];
+    for (size_t b = 0, count = ht_tile_count(format, uncast->rows, uncast->cols); b < count; b++) {
+        ht_tile tile = ht_tile_at(format, uncast->rows, uncast->cols, b);
+        wf scale = w_float(ht_scale_load(format->scale, uncast->planes->plane[HT_PLANE_SCALES], b));
+        for (size_t r = tile.row; r < tile.row + tile.rows; r++)
+            for (size_t done = 0, n; done < tile.cols; done += n) {
+                n = cast_part(tile.cols, done);
+                size_t at = r * uncast->cols + tile.col + done;
+                float *to = cast_begin(uncast, at, n, buffer);
+                for (size_t i = 0; i < n; i += CAST_LANES)
+                    w_store(to + i, w_mul(w_decode_any(float8_codes(codes + at + i, n - i), shape), scale));
+                cast_finish(uncast, at, n, to, buffer);
+            }
+    }
+    if (uncast->streams)
+        w_fence();
     return HT_OK;
 }
 
 static inline ht_status quantize_float8(const ht_cast *cast) {
     return cast->format->element == HT_F8_E4M3 ? float8_all(cast, CAST_E4M3) : float8_all(cast, CAST_E5M2);
+}
+
+static inline ht_status dequantize_float8(const ht_uncast *uncast) {
+    return uncast->format->element == HT_F8_E4M3 ? float8_back(uncast, CAST_E4M3) : float8_back(uncast, CAST_E5M2);
 }
 
 #endif

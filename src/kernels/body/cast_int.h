@@ -11,20 +11,26 @@
 typedef struct int_cast {
     unsigned bits;
     ht_packing packing;
-    int direct;    /* sixteen codes are whole bytes that w_put knows */
-    uint32_t add;  /* to a code before it is stored */
-    uint32_t mask; /* bits of it that are */
+    int direct;                /* sixteen codes are whole bytes that w_put knows */
+    uint32_t add;              /* to a code before it is stored */
+    uint32_t mask;             /* bits of it that are */
+    uint32_t kept, flip, base; /* back from a stored code c: ((c & kept) ^ flip) - base */
 } int_cast;
 
 static int_cast int_cast_of(const ht_format *format) {
     unsigned bits = ht_dtype_bits(format->element);
     int is_signed = format->element == HT_I8 || (format->element >= HT_I1 && format->element <= HT_I7);
     ht_packing packing = format->packing;
+    uint32_t half = 1u << (bits - 1);
+    int moved = packing == HT_PACK_WORDS && is_signed;
     return (int_cast){.bits = bits,
                       .packing = packing,
                       .direct = packing == HT_PACK_BYTES || bits == 8 || bits == 6 || bits == 4,
-                      .add = packing == HT_PACK_WORDS && is_signed ? 1u << (bits - 1) : 0,
-                      .mask = packing == HT_PACK_BYTES ? 255 : (1u << bits) - 1};
+                      .add = moved ? half : 0,
+                      .mask = packing == HT_PACK_BYTES ? 255 : (1u << bits) - 1,
+                      .kept = packing == HT_PACK_BYTES && !is_signed ? 255 : (1u << bits) - 1,
+                      .flip = is_signed && !moved ? half : 0,
+                      .base = is_signed ? half : 0};
 }
 
 /* Codes of 16 values, as signed integers. */
@@ -73,6 +79,7 @@ WIDE void int_tile(const ht_cast *cast, const int_cast *how, const ht_affine *a,
                    const ht_tile *tile) {
     size_t stride = ht_format_plane_bytes(cast->format, HT_PLANE_CODES, 1, cast->cols);
     uint8_t *row = (uint8_t *)cast->planes->plane[HT_PLANE_CODES] + tile->row * stride;
+    uint8_t lines[CAST_CHUNK];
     float x[CAST_CHUNK];
     ht_affine here = *a;
     if (!finite) {
@@ -85,8 +92,12 @@ WIDE void int_tile(const ht_cast *cast, const int_cast *how, const ht_affine *a,
         float *decoded = cast->decoded ? cast->decoded + at : NULL;
         if (finite)
             cast_load(cast->x, cast->x_dtype, at, n, x);
-        int_segment(how, &here, stored, x, n, row + ht_packed_bytes(how->packing, how->bits, tile->col + done),
-                    decoded);
+        uint8_t *place = row + ht_packed_bytes(how->packing, how->bits, tile->col + done);
+        size_t bytes = ht_packed_bytes(how->packing, how->bits, n);
+        int streams = cast->streams && cast_is_line(place, bytes);
+        int_segment(how, &here, stored, x, n, streams ? lines : place, decoded);
+        if (streams)
+            cast_stream(place, lines, bytes);
         for (size_t i = 0; decoded && !finite && i < n; i++)
             decoded[i] = stored;
     }
@@ -111,6 +122,61 @@ WIDE ht_status int_all(const ht_cast *cast, const int divides) {
         ht_affine_store(format, cast->planes, b, &a);
         int_tile(cast, &how, &a, finite, ht_scale_load(format->scale, cast->planes->plane[HT_PLANE_SCALES], b), &tile);
     }
+    if (cast->streams)
+        w_fence();
+    return HT_OK;
+}
+
+/* n <= CAST_CHUNK codes, one a byte, as they are stored. */
+static void int_unpack(const int_cast *how, const uint8_t *run, size_t n, uint8_t *codes) {
+    size_t direct = how->direct ? n / CAST_LANES * CAST_LANES : 0;
+    for (size_t i = 0; i < direct; i += CAST_LANES)
+        w_put_bytes(codes + i, how->bits == 8 || how->packing == HT_PACK_BYTES ? w_get_bytes(run + i)
+                               : how->bits == 6                                ? w_get_sixes(run + i / 4 * 3)
+                               : how->packing == HT_PACK_HIGH                  ? w_get_high(run + i / 2)
+                                                                               : w_get_low(run + i / 2));
+    if (direct < n)
+        ht_unpack_codes(how->packing, how->bits, run + ht_packed_bytes(how->packing, how->bits, direct), n - direct,
+                        codes + direct);
+}
+
+/* Codes as stored to values: (q - shift) * scale + offset, q the signed code. */
+WIDE void int_values(const int_cast *how, const uint8_t *codes, size_t n, float shift, float scale, float offset,
+                     int has_offset, float *to) {
+    wi kept = w_int(how->kept), flip = w_int(how->flip), base = w_int(how->base);
+    for (size_t i = 0; i < n; i += CAST_LANES) {
+        wi code = w_and(w_from_bytes(w_get_bytes(codes + i)), kept);
+        wf q = w_from_int(w_isub(w_exor(code, flip), base));
+        wf value = w_mul(w_sub(q, w_float(shift)), w_float(scale));
+        w_store(to + i, has_offset ? w_add(value, w_float(offset)) : value);
+    }
+}
+
+static inline ht_status dequantize_int(const ht_uncast *uncast) {
+    const ht_format *format = uncast->format;
+    const int_cast how = int_cast_of(format);
+    ht_row_options options = ht_row_options_default();
+    ht_affine a = ht_affine_rules(format, &options);
+    size_t stride = ht_format_plane_bytes(format, HT_PLANE_CODES, 1, uncast->cols);
+    uint8_t codes[CAST_CHUNK];
+    float buffer[CAST_CHUNK];
+    for (size_t b = 0, count = ht_tile_count(format, uncast->rows, uncast->cols); b < count; b++) {
+        ht_tile tile = ht_tile_at(format, uncast->rows, uncast->cols, b);
+        ht_affine_load(format, uncast->planes, b, &a);
+        float shift = a.float_zero ? (float)a.middle : a.zero;
+        for (size_t r = tile.row; r < tile.row + tile.rows; r++)
+            for (size_t done = 0, n; done < tile.cols; done += n) {
+                n = cast_part(tile.cols, done);
+                size_t at = r * uncast->cols + tile.col + done;
+                const uint8_t *row = (const uint8_t *)uncast->planes->plane[HT_PLANE_CODES] + r * stride;
+                float *to = cast_begin(uncast, at, n, buffer);
+                int_unpack(&how, row + ht_packed_bytes(how.packing, how.bits, tile.col + done), n, codes);
+                int_values(&how, codes, n, shift, a.scale, a.zero, a.float_zero, to);
+                cast_finish(uncast, at, n, to, buffer);
+            }
+    }
+    if (uncast->streams)
+        w_fence();
     return HT_OK;
 }
 

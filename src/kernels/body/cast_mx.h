@@ -93,7 +93,9 @@ WIDE void mx_chunk(const ht_cast *cast, ht_scale_rule rule, const ht_element *ro
                    size_t count, unsigned bits, ht_packing packing) {
     float x[CAST_CHUNK], factors[MX_BLOCKS];
     uint32_t amax[MX_BLOCKS] = {0}, bytes[MX_BLOCKS];
-    uint8_t *run = (uint8_t *)cast->planes->plane[HT_PLANE_CODES] + block * MX_BLOCK * bits / 8;
+    uint8_t lines[CAST_CHUNK], *place = (uint8_t *)cast->planes->plane[HT_PLANE_CODES] + block * MX_BLOCK * bits / 8;
+    int streams = cast->streams && cast_is_line(place, count * MX_BLOCK * bits / 8);
+    uint8_t *run = streams ? lines : place;
     uint8_t *scales = (uint8_t *)cast->planes->plane[HT_PLANE_SCALES] + block;
     float *decoded = cast->decoded ? cast->decoded + block * MX_BLOCK : NULL;
     cast_load(cast->x, cast->x_dtype, block * MX_BLOCK, count * MX_BLOCK, x);
@@ -116,6 +118,8 @@ WIDE void mx_chunk(const ht_cast *cast, ht_scale_rule rule, const ht_element *ro
         if (bytes[b] == 255)
             mx_no_number(cast, row, run, b, decoded);
     }
+    if (streams)
+        cast_stream(place, lines, count * MX_BLOCK * bits / 8);
 }
 
 WIDE ht_status mx_all(const ht_cast *cast, const mx_element e, unsigned bits, ht_packing packing) {
@@ -125,27 +129,71 @@ WIDE ht_status mx_all(const ht_cast *cast, const mx_element e, unsigned bits, ht
     size_t blocks = cast->rows * (cast->cols / MX_BLOCK);
     for (size_t b = 0; b < blocks; b += MX_BLOCKS)
         mx_chunk(cast, rule, row, e, b, blocks - b < MX_BLOCKS ? blocks - b : MX_BLOCKS, bits, packing);
+    if (cast->streams)
+        w_fence();
     return HT_OK;
 }
 
-static inline ht_status quantize_mx(const ht_cast *cast) {
-    ht_packing packing = cast->format->packing;
-    switch (cast->format->element) {
-    case HT_F8_E4M3:
-        return mx_all(cast, (mx_element){.shape = CAST_E4M3}, 8, HT_PACK_BYTES);
-    case HT_F8_E5M2:
-        return mx_all(cast, (mx_element){.shape = CAST_E5M2}, 8, HT_PACK_BYTES);
-    case HT_F6_E2M3:
-        return mx_all(cast, (mx_element){.shape = CAST_E2M3}, 6, HT_PACK_BITS);
-    case HT_F6_E3M2:
-        return mx_all(cast, (mx_element){.shape = CAST_E3M2}, 6, HT_PACK_BITS);
-    case HT_I8:
-        return mx_all(cast, (mx_element){.is_int = 1}, 8, HT_PACK_BYTES);
-    default:
-        if (packing == HT_PACK_HIGH)
-            return mx_all(cast, (mx_element){.shape = CAST_E2M1, .is_e2m1 = 1}, 4, HT_PACK_HIGH);
-        return mx_all(cast, (mx_element){.shape = CAST_E2M1, .is_e2m1 = 1}, 4, HT_PACK_LOW);
+WIDE ht_status mx_back(const ht_uncast *uncast, const mx_element e, unsigned bits, ht_packing packing) {
+    const uint8_t *codes = uncast->planes->plane[HT_PLANE_CODES], *scales = uncast->planes->plane[HT_PLANE_SCALES];
+    size_t blocks = uncast->rows * (uncast->cols / MX_BLOCK);
+    float buffer[CAST_CHUNK], units[MX_BLOCKS];
+    uint8_t bytes[MX_BLOCKS] = {0};
+    for (size_t block = 0, count; block < blocks; block += count) {
+        count = blocks - block < MX_BLOCKS ? blocks - block : MX_BLOCKS;
+        memcpy(bytes, scales + block, count);
+        w_store(units, w_e8m0(w_from_bytes(w_get_bytes(bytes))));
+        const uint8_t *run = codes + block * MX_BLOCK * bits / 8;
+        float *to = cast_begin(uncast, block * MX_BLOCK, count * MX_BLOCK, buffer);
+        for (size_t b = 0; b < count; b++)
+            for (size_t i = b * MX_BLOCK; i < (b + 1) * MX_BLOCK; i += CAST_LANES) {
+                wf value;
+                if (e.is_int)
+                    value = w_mul(w_from_int(w_from_signed_bytes(w_get_bytes(run + i))), w_float(0x1p-6f));
+                else if (e.is_e2m1)
+                    value = w_lookup(w_load(cast_e2m1_values), w_get(packing, bits, run, i));
+                else
+                    value = w_decode_any(w_get(packing, bits, run, i), e.shape);
+                w_store(to + i, w_mul(value, w_float(units[b])));
+            }
+        cast_finish(uncast, block * MX_BLOCK, count * MX_BLOCK, to, buffer);
     }
+    if (uncast->streams)
+        w_fence();
+    return HT_OK;
+}
+
+/* One of the two directions. */
+WIDE ht_status mx_either(const ht_cast *cast, const ht_uncast *uncast, const mx_element e, unsigned bits,
+                         ht_packing packing) {
+    return cast ? mx_all(cast, e, bits, packing) : mx_back(uncast, e, bits, packing);
+}
+
+WIDE ht_status mx_by_element(const ht_format *format, const ht_cast *cast, const ht_uncast *uncast) {
+    switch (format->element) {
+    case HT_F8_E4M3:
+        return mx_either(cast, uncast, (mx_element){.shape = CAST_E4M3}, 8, HT_PACK_BYTES);
+    case HT_F8_E5M2:
+        return mx_either(cast, uncast, (mx_element){.shape = CAST_E5M2}, 8, HT_PACK_BYTES);
+    case HT_F6_E2M3:
+        return mx_either(cast, uncast, (mx_element){.shape = CAST_E2M3}, 6, HT_PACK_BITS);
+    case HT_F6_E3M2:
+        return mx_either(cast, uncast, (mx_element){.shape = CAST_E3M2}, 6, HT_PACK_BITS);
+    case HT_I8:
+        return mx_either(cast, uncast, (mx_element){.is_int = 1}, 8, HT_PACK_BYTES);
+    default:
+        if (format->packing == HT_PACK_HIGH)
+            return mx_either(cast, uncast, (mx_element){.shape = CAST_E2M1, .is_e2m1 = 1}, 4, HT_PACK_HIGH);
+        return mx_either(cast, uncast, (mx_element){.shape = CAST_E2M1, .is_e2m1 = 1}, 4, HT_PACK_LOW);
+    }
+}
+
+static inline ht_status quantize_mx(const ht_cast *cast) {
+    return mx_by_element(cast->format, cast, NULL);
+}
+
+static inline ht_status dequantize_mx(const ht_uncast *uncast) {
+    return mx_by_element(uncast->format, NULL, uncast);
 }
 
 #endif

@@ -43,7 +43,11 @@ WIDE void nvfp4_chunk(const ht_cast *cast, const ht_nvfp4_rules *rules, size_t b
     float x[NVFP4_BLOCK * NVFP4_BLOCKS], factors[NVFP4_BLOCKS], back[NVFP4_BLOCKS];
     uint32_t amax[NVFP4_BLOCKS] = {0}, codes[NVFP4_BLOCKS];
     size_t at = block * NVFP4_BLOCK;
-    uint8_t *run = (uint8_t *)cast->planes->plane[HT_PLANE_CODES] + (packing == HT_PACK_BYTES ? at : at / 2);
+    size_t bytes = count * NVFP4_BLOCK / (packing == HT_PACK_BYTES ? 1 : 2);
+    uint8_t lines[NVFP4_BLOCK * NVFP4_BLOCKS];
+    uint8_t *place = (uint8_t *)cast->planes->plane[HT_PLANE_CODES] + (packing == HT_PACK_BYTES ? at : at / 2);
+    int streams = cast->streams && cast_is_line(place, bytes);
+    uint8_t *run = streams ? lines : place;
     uint8_t *scales = (uint8_t *)cast->planes->plane[HT_PLANE_SCALES] + block;
     int by_division = rules->divides && !rules->training;
     cast_load(cast->x, cast->x_dtype, at, count * NVFP4_BLOCK, x);
@@ -66,6 +70,8 @@ WIDE void nvfp4_chunk(const ht_cast *cast, const ht_nvfp4_rules *rules, size_t b
         if (cast->decoded)
             w_store(cast->decoded + at + b * NVFP4_BLOCK, w_mul(w_lookup(w_load(cast_e2m1_values), four), unit));
     }
+    if (streams)
+        cast_stream(place, lines, bytes);
 }
 
 WIDE ht_status nvfp4_all(const ht_cast *cast, ht_packing packing) {
@@ -75,6 +81,43 @@ WIDE ht_status nvfp4_all(const ht_cast *cast, ht_packing packing) {
     size_t blocks = cast->rows * (cast->cols / NVFP4_BLOCK);
     for (size_t b = 0; b < blocks; b += NVFP4_BLOCKS)
         nvfp4_chunk(cast, &rules, b, blocks - b < NVFP4_BLOCKS ? blocks - b : NVFP4_BLOCKS, packing);
+    if (cast->streams)
+        w_fence();
+    return HT_OK;
+}
+
+/* Codes `at` on of one row, whose scales are given. */
+WIDE void nvfp4_back_chunk(const ht_uncast *uncast, const uint8_t *scales, size_t at, size_t count, float global,
+                           ht_packing packing) {
+    float buffer[NVFP4_BLOCK * NVFP4_BLOCKS], units[NVFP4_BLOCKS];
+    uint8_t bytes[NVFP4_BLOCKS] = {0};
+    const uint8_t *run =
+        (const uint8_t *)uncast->planes->plane[HT_PLANE_CODES] + at / (packing == HT_PACK_BYTES ? 1 : 2);
+    memcpy(bytes, scales, count);
+    wf scale = w_decode_any(w_from_bytes(w_get_bytes(bytes)), CAST_E4M3), number = w_float(global);
+    w_store(units, uncast->format->global_rule == HT_GLOBAL_DIVIDES ? w_div(scale, number) : w_mul(scale, number));
+    float *to = cast_begin(uncast, at, count * NVFP4_BLOCK, buffer);
+    for (size_t b = 0; b < count; b++) {
+        wi code = w_and(w_get(packing, 4, run, b * NVFP4_BLOCK), w_int(15));
+        w_store(to + b * NVFP4_BLOCK, w_mul(w_lookup(w_load(cast_e2m1_values), code), w_float(units[b])));
+    }
+    cast_finish(uncast, at, count * NVFP4_BLOCK, to, buffer);
+}
+
+WIDE ht_status nvfp4_back(const ht_uncast *uncast, ht_packing packing) {
+    const ht_format *format = uncast->format;
+    const float *number = uncast->planes->plane[HT_PLANE_GLOBAL];
+    float global = format->global == HT_DTYPE_NONE ? 1.0f : *number;
+    size_t across = uncast->cols / NVFP4_BLOCK;
+    for (size_t r = 0; r < uncast->rows; r++) {
+        const uint8_t *scales =
+            (const uint8_t *)uncast->planes->plane[HT_PLANE_SCALES] + r / format->block_rows * across;
+        for (size_t b = 0; b < across; b += NVFP4_BLOCKS)
+            nvfp4_back_chunk(uncast, scales + b, r * uncast->cols + b * NVFP4_BLOCK,
+                             across - b < NVFP4_BLOCKS ? across - b : NVFP4_BLOCKS, global, packing);
+    }
+    if (uncast->streams)
+        w_fence();
     return HT_OK;
 }
 
@@ -82,6 +125,12 @@ static inline ht_status quantize_nvfp4(const ht_cast *cast) {
     if (cast->format->packing == HT_PACK_LOW)
         return nvfp4_all(cast, HT_PACK_LOW);
     return nvfp4_all(cast, cast->format->packing == HT_PACK_HIGH ? HT_PACK_HIGH : HT_PACK_BYTES);
+}
+
+static inline ht_status dequantize_nvfp4(const ht_uncast *uncast) {
+    if (uncast->format->packing == HT_PACK_LOW)
+        return nvfp4_back(uncast, HT_PACK_LOW);
+    return nvfp4_back(uncast, uncast->format->packing == HT_PACK_HIGH ? HT_PACK_HIGH : HT_PACK_BYTES);
 }
 
 #endif

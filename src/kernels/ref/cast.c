@@ -15,6 +15,13 @@ ht_status ht_quantize_ref(const ht_cast *cast) {
                          : HT_OK;
 }
 
+ht_status ht_dequantize_ref(const ht_uncast *uncast) {
+    if (uncast->y_dtype != HT_F32)
+        return ht_fail(HT_ERR_UNSUPPORTED, "dequantize: the reference writes f32, not %s",
+                       ht_dtype_name(uncast->y_dtype));
+    return ht_format_dequantize(uncast->format, uncast->planes, uncast->rows, uncast->cols, uncast->y);
+}
+
 static void add_squares(const float *x, const float *y, size_t n, double error[LANES], double reference[LANES]) {
     for (size_t i = 0; i < n; i += LANES)
         for (size_t lane = 0; lane < LANES && i + lane < n; lane++) {
@@ -44,25 +51,41 @@ ht_square_sums ht_tally_ref(const void *x, ht_dtype x_dtype, const float *y, siz
 
 /* --- What the variants take ------------------------------------------------------------------------------- */
 
-/* Shape and planes are in order, steps are f32, values are of a type that can be read. */
-static int is_plain(const ht_cast *cast, ht_family family) {
-    const ht_format *format = cast->format;
-    if (format->family != family || cast->options->arithmetic != HT_F32 ||
-        (cast->x_dtype != HT_F32 && cast->x_dtype != HT_BF16 && cast->x_dtype != HT_F16) || !cast->rows || !cast->cols)
+/* Shape and planes are in order. */
+static int is_complete(const ht_format *format, ht_family family, const ht_planes *planes, size_t rows, size_t cols) {
+    if (format->family != family || !rows || !cols)
         return 0;
     for (int plane = 0; plane < HT_PLANE_COUNT; plane++)
-        if (!cast->planes->plane[plane] && ht_format_plane_bytes(format, (ht_plane)plane, cast->rows, cast->cols))
+        if (!planes->plane[plane] && ht_format_plane_bytes(format, (ht_plane)plane, rows, cols))
             return 0;
-    return ht_format_check_shape(format, cast->rows, cast->cols) == HT_OK;
+    return ht_format_check_shape(format, rows, cols) == HT_OK;
+}
+
+/* Besides, steps are f32, and values are of a type that can be read. */
+static int is_plain(const ht_cast *cast, ht_family family) {
+    ht_dtype type = cast->x_dtype;
+    return cast->options->arithmetic == HT_F32 && (type == HT_F32 || type == HT_BF16 || type == HT_F16) &&
+           is_complete(cast->format, family, cast->planes, cast->rows, cast->cols);
+}
+
+static int is_readable(const ht_uncast *uncast, ht_family family) {
+    return (uncast->y_dtype == HT_F32 || uncast->y_dtype == HT_BF16) &&
+           is_complete(uncast->format, family, uncast->planes, uncast->rows, uncast->cols);
+}
+
+static int is_mx_element(const ht_format *format) {
+    unsigned bits = ht_dtype_bits(format->element);
+    return format->element != HT_F8_E4M3FNUZ && format->element != HT_F8_E5M2FNUZ &&
+           (bits == 8 || (bits == 6 && format->packing == HT_PACK_BITS) ||
+            (bits == 4 && format->packing != HT_PACK_BYTES));
+}
+
+static int is_ieee(const ht_format *format) {
+    return format->element == HT_F8_E4M3 || format->element == HT_F8_E5M2;
 }
 
 int ht_cast_is_mx(const ht_cast *cast) {
-    const ht_format *format = cast->format;
-    unsigned bits = ht_dtype_bits(format->element);
-    if (format->element == HT_F8_E4M3FNUZ || format->element == HT_F8_E5M2FNUZ)
-        return 0;
-    return is_plain(cast, HT_FAMILY_MX) && (bits == 8 || (bits == 6 && format->packing == HT_PACK_BITS) ||
-                                            (bits == 4 && format->packing != HT_PACK_BYTES));
+    return is_plain(cast, HT_FAMILY_MX) && is_mx_element(cast->format);
 }
 
 int ht_cast_is_nvfp4(const ht_cast *cast) {
@@ -71,9 +94,7 @@ int ht_cast_is_nvfp4(const ht_cast *cast) {
 }
 
 int ht_cast_is_float8(const ht_cast *cast) {
-    const ht_format *format = cast->format;
-    return is_plain(cast, HT_FAMILY_FLOAT8) && cast->options->scale_rule != HT_SCALE_MSE &&
-           (format->element == HT_F8_E4M3 || format->element == HT_F8_E5M2);
+    return is_plain(cast, HT_FAMILY_FLOAT8) && cast->options->scale_rule != HT_SCALE_MSE && is_ieee(cast->format);
 }
 
 int ht_cast_is_int(const ht_cast *cast) {
@@ -81,4 +102,20 @@ int ht_cast_is_int(const ht_cast *cast) {
     int float_zero = format->zero == HT_F32 || format->zero == HT_BF16 || format->zero == HT_F16;
     return is_plain(cast, HT_FAMILY_INT) && cast->options->scale_rule != HT_SCALE_MSE && format->block_rows == 1 &&
            !float_zero && !(cast->options->scale > 0 && format->zero != HT_DTYPE_NONE);
+}
+
+int ht_uncast_is_mx(const ht_uncast *uncast) {
+    return is_readable(uncast, HT_FAMILY_MX) && is_mx_element(uncast->format);
+}
+
+int ht_uncast_is_nvfp4(const ht_uncast *uncast) {
+    return is_readable(uncast, HT_FAMILY_NVFP4);
+}
+
+int ht_uncast_is_float8(const ht_uncast *uncast) {
+    return is_readable(uncast, HT_FAMILY_FLOAT8) && is_ieee(uncast->format);
+}
+
+int ht_uncast_is_int(const ht_uncast *uncast) {
+    return is_readable(uncast, HT_FAMILY_INT);
 }

@@ -31,3 +31,19 @@ ht_status ht_quantize_int_avx2(const ht_cast *cast) {
 ht_square_sums ht_tally_avx2(const void *x, ht_dtype x_dtype, const float *y, size_t n) {
     return tally(x, x_dtype, y, n);
 }
+
+ht_status ht_dequantize_mx_avx2(const ht_uncast *uncast) {
+    return dequantize_mx(uncast);
+}
+
+ht_status ht_dequantize_nvfp4_avx2(const ht_uncast *uncast) {
+    return dequantize_nvfp4(uncast);
+}
+
+ht_status ht_dequantize_float8_avx2(const ht_uncast *uncast) {
+    return dequantize_float8(uncast);
+}
+
+ht_status ht_dequantize_int_avx2(const ht_uncast *uncast) {
+    return dequantize_int(uncast);
+}

@@ -49,6 +49,25 @@ WIDE void w_store(float *p, wf x) {
     _mm256_storeu_ps(p, x.a);
     _mm256_storeu_ps(p + 8, x.b);
 }
+WIDE void w_stream(void *p, wi x) {
+    _mm256_stream_si256((__m256i *)p, x.a);
+    _mm256_stream_si256((__m256i *)p + 1, x.b);
+}
+WIDE void w_fence(void) {
+    _mm_sfence();
+}
+WIDE __m256i wide_bf16(__m256 x) {
+    __m256i u = _mm256_castps_si256(x), upper = _mm256_srli_epi32(u, 16);
+    __m256i odd = _mm256_and_si256(upper, _mm256_set1_epi32(1));
+    __m256i rounded = _mm256_add_epi32(u, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
+    __m256i quiet = _mm256_or_si256(upper, _mm256_set1_epi32(0x40));
+    __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(x, x, _CMP_UNORD_Q));
+    return _mm256_blendv_epi8(_mm256_srli_epi32(rounded, 16), quiet, nan);
+}
+WIDE void w_store_bf16(uint16_t *p, wf x) {
+    __m256i both = _mm256_packus_epi32(wide_bf16(x.a), wide_bf16(x.b));
+    _mm256_storeu_si256((__m256i *)p, _mm256_permute4x64_epi64(both, 0xd8));
+}
 WIDE wi w_load_int(const void *p) {
     return (wi){_mm256_loadu_si256((const __m256i *)p), _mm256_loadu_si256((const __m256i *)p + 1)};
 }
@@ -115,6 +134,9 @@ WIDE wi w_and(wi x, wi y) {
 }
 WIDE wi w_or(wi x, wi y) {
     return (wi){_mm256_or_si256(x.a, y.a), _mm256_or_si256(x.b, y.b)};
+}
+WIDE wi w_exor(wi x, wi y) {
+    return (wi){_mm256_xor_si256(x.a, y.a), _mm256_xor_si256(x.b, y.b)};
 }
 WIDE wi w_left(wi x, unsigned n) {
     return (wi){(__m256i)((wide_u32)x.a << n), (__m256i)((wide_u32)x.b << n)};

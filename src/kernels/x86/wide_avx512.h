@@ -29,6 +29,22 @@ WIDE wf w_load_f16(const uint16_t *p) {
 WIDE void w_store(float *p, wf x) {
     _mm512_storeu_ps(p, x);
 }
+/* Past the caches; p is 64-byte aligned, w_fence before anyone else reads. */
+WIDE void w_stream(void *p, wi x) {
+    _mm512_stream_si512((__m512i *)p, x);
+}
+WIDE void w_fence(void) {
+    _mm_sfence();
+}
+/* To bf16, nearest even; a NaN becomes quiet. 32 bytes. */
+WIDE void w_store_bf16(uint16_t *p, wf x) {
+    __m512i u = _mm512_castps_si512(x), upper = _mm512_srli_epi32(u, 16), one = _mm512_set1_epi32(1);
+    __m512i rounded = _mm512_add_epi32(u, _mm512_add_epi32(_mm512_and_si512(upper, one), _mm512_set1_epi32(0x7fff)));
+    __mmask16 nan = _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q);
+    __m512i quiet = _mm512_or_si512(upper, _mm512_set1_epi32(0x40));
+    upper = _mm512_mask_blend_epi32(nan, _mm512_srli_epi32(rounded, 16), quiet);
+    _mm256_storeu_si256((__m256i *)p, _mm512_cvtepi32_epi16(upper));
+}
 WIDE wi w_load_int(const void *p) {
     return _mm512_loadu_si512(p);
 }
@@ -93,6 +109,9 @@ WIDE wi w_and(wi a, wi b) {
 }
 WIDE wi w_or(wi a, wi b) {
     return _mm512_or_si512(a, b);
+}
+WIDE wi w_exor(wi a, wi b) {
+    return _mm512_xor_si512(a, b);
 }
 WIDE wi w_left(wi a, unsigned n) {
     return (wi)((wide_u32)a << n);

@@ -28,4 +28,28 @@ static inline void w_put_sixes(uint8_t *p, __m128i codes) {
     memcpy(p + 8, &rest, 4);
 }
 
+/* And back: sixteen codes, one a byte. */
+static inline __m128i w_get_low(const uint8_t *p) {
+    __m128i b = _mm_loadl_epi64((const __m128i *)p), nibble = _mm_set1_epi8(15);
+    return _mm_unpacklo_epi8(_mm_and_si128(b, nibble), _mm_and_si128(_mm_srli_epi16(b, 4), nibble));
+}
+static inline __m128i w_get_high(const uint8_t *p) {
+    __m128i b = _mm_loadl_epi64((const __m128i *)p), nibble = _mm_set1_epi8(15);
+    return _mm_unpacklo_epi8(_mm_and_si128(_mm_srli_epi16(b, 4), nibble), _mm_and_si128(b, nibble));
+}
+static inline __m128i w_get_bytes(const uint8_t *p) {
+    return _mm_loadu_si128((const __m128i *)p);
+}
+static inline __m128i w_get_sixes(const uint8_t *p) {
+    int rest;
+    memcpy(&rest, p + 8, 4);
+    __m128i dense = _mm_insert_epi32(_mm_loadl_epi64((const __m128i *)p), rest, 2);
+    __m128i fours = _mm_shuffle_epi8(dense, _mm_setr_epi8(0, 1, 2, -1, 3, 4, 5, -1, 6, 7, 8, -1, 9, 10, 11, -1));
+    __m128i first = _mm_and_si128(fours, _mm_set1_epi32(0x3f));
+    __m128i second = _mm_and_si128(_mm_slli_epi32(fours, 2), _mm_set1_epi32(0x3f00));
+    __m128i third = _mm_and_si128(_mm_slli_epi32(fours, 4), _mm_set1_epi32(0x3f0000));
+    __m128i fourth = _mm_and_si128(_mm_slli_epi32(fours, 6), _mm_set1_epi32(0x3f000000));
+    return _mm_or_si128(_mm_or_si128(first, second), _mm_or_si128(third, fourth));
+}
+
 #endif
