@@ -67,11 +67,22 @@ typedef struct ht_evaluate_options {
     size_t max_tokens; /* use only the first N ids; 0 = all */
     ht_model *against; /* NULL, or the base model: KL and top-1 agreement in the same pass */
 } ht_evaluate_options;
+/* Bins of the histogram of divergences: bin 0 below 1e-6 nats, then four a decade, the last from 10^1.5 up. */
+enum { HT_KL_BINS = 32 };
+HT_API double ht_kl_bin_begin(size_t bin); /* smallest divergence of the bin; 0 for bin 0 */
+
 typedef struct ht_evaluation {
     double perplexity, nll, nll_stderr; /* natural log; stderr of the mean over windows */
     size_t tokens, windows;             /* predicted tokens, whole windows */
     double seconds, tokens_per_second;
-    double base_perplexity, kl_mean, kl_p99, top1_agreement; /* NaN without against */
+    /* Against the base model; NaN and 0 without one. Both models see the same windows, so the error of the difference
+     * is that of the windows' own differences, much smaller than the error of either. */
+    double base_perplexity, base_nll, base_nll_stderr;
+    double nll_change, nll_change_stderr;                      /* nll - base_nll: log of the ratio of perplexities */
+    double kl_mean, kl_stderr;                                 /* nats; KL(base || model) of a position */
+    double kl_median, kl_p90, kl_p95, kl_p99, kl_p999, kl_max; /* nearest rank */
+    double top1_agreement, top1_stderr;
+    uint64_t kl_histogram[HT_KL_BINS]; /* positions by divergence */
 } ht_evaluation;
 /* Perplexity by the protocol of docs/evaluation.md: non-overlapping windows, last partial one dropped, positions
  * 1..context-1 of each. Fails with ARGUMENT when the text is shorter than one window. */

@@ -5,11 +5,12 @@
  *
  *   loss     log of the sum of exp(logit - max), less (logit of the token - max)
  *   KL       sum over tokens of p_base * (log p_base - log p); top-1 agreement: same argmax
- *   stderr   of the mean over windows: windows are far less dependent than neighbouring tokens
+ *   stderr   of the mean over windows: windows are far less dependent than neighbouring tokens; of a change, of the
+ *            windows' own changes (paired), as both models stumble over the same windows
  *
- * Logits exist for a slice of positions at a time. Sums run in f64 in the order of positions, so the figures are the
- * same for any thread count. Logits that are not finite end it with NUMERIC, naming window and position.
- * SPDX-License-Identifier: BSD-3-Clause */
+ * Logits exist for a slice of positions at a time; divergences are kept, 4 bytes a position. Sums run in f64 in the
+ * order of positions, so the figures are the same for any thread count. Logits that are not finite end it with NUMERIC,
+ * naming window and position. SPDX-License-Identifier: BSD-3-Clause */
 #include "model/decoder.h"
 
 #include <math.h>   /* log, exp, sqrt, isfinite */
@@ -32,6 +33,12 @@ struct side {
     int32_t *best;  /* [slice] argmax; -1: not finite */
 };
 
+/* Of one window: loss of both sides, divergence, how often both choose alike. */
+struct sums {
+    double of[4];
+};
+enum { LOSS, BASE_LOSS, DIVERGENCE, AGREED };
+
 struct evaluation {
     ht_context *ctx;
     struct side side[2]; /* the model, the base */
@@ -41,8 +48,7 @@ struct evaluation {
     float *exponential; /* [slice, vocabulary] exp(logit - max) of the side scored last */
     float *kl;          /* [windows * (window - 1)] */
     size_t kl_from;     /* the slice's first position in kl */
-    double *window_nll; /* [windows] */
-    double total[2], agreed;
+    struct sums *sums;  /* [windows] */
 };
 
 /* --- one slice of positions -------------------------------------------------------------------------------------- */
@@ -93,8 +99,11 @@ static ht_status run_slice(struct evaluation *e, size_t window, size_t rows) {
             if (e->side[s].best[i] < 0)
                 return ht_fail(HT_ERR_NUMERIC, "evaluate: logits%s of window %zu, position %zu are not finite",
                                s ? " of the base model" : "", window, e->from + i);
-    for (size_t i = 0; i < rows && e->sides == 2; i++)
-        e->agreed += e->side[0].best[i] == e->side[1].best[i];
+    double *sums = e->sums[window].of;
+    for (size_t i = 0; i < rows && e->sides == 2; i++) {
+        sums[AGREED] += e->side[0].best[i] == e->side[1].best[i];
+        sums[DIVERGENCE] += (double)e->kl[e->kl_from + i];
+    }
     return HT_OK;
 }
 
@@ -122,14 +131,9 @@ static ht_status run_window(struct evaluation *e, size_t window) {
         }
         done += m;
     }
-    for (size_t s = 0; s < e->sides; s++) {
-        double sum = 0;
+    for (size_t s = 0; s < e->sides; s++)
         for (size_t i = 0; i < scored; i++)
-            sum += e->side[s].loss[i];
-        e->total[s] += sum;
-        if (s == 0)
-            e->window_nll[window] = sum / (double)scored;
-    }
+            e->sums[window].of[LOSS + s] += e->side[s].loss[i];
     return HT_OK;
 }
 
@@ -150,13 +154,23 @@ static ht_status run_windows(struct evaluation *e, const int32_t *ids) {
 
 /* --- figures ----------------------------------------------------------------------------------------------------- */
 
-static double standard_error(const double *x, size_t count) {
-    double mean = 0, square = 0;
-    for (size_t i = 0; i < count; i++)
-        mean += x[i] / (double)count;
-    for (size_t i = 0; i < count; i++)
-        square += (x[i] - mean) * (x[i] - mean);
-    return count > 1 ? sqrt(square / (double)(count - 1) / (double)count) : (double)NAN;
+struct mean {
+    double value, error; /* and its standard error; NaN for one window */
+};
+
+/* Mean over positions of sum `a`, less that of `b` (-1: nothing), and its error over windows. */
+static struct mean mean_of(const struct evaluation *e, int a, int b) {
+    double positions = (double)(e->window - 1), windows = (double)e->windows, total = 0, square = 0;
+    for (size_t w = 0; w < e->windows; w++)
+        total += e->sums[w].of[a] - (b < 0 ? 0 : e->sums[w].of[b]);
+    struct mean mean = {total / (windows * positions), (double)NAN};
+    for (size_t w = 0; w < e->windows; w++) {
+        double one = (e->sums[w].of[a] - (b < 0 ? 0 : e->sums[w].of[b])) / positions;
+        square += (one - mean.value) * (one - mean.value);
+    }
+    if (e->windows > 1)
+        mean.error = sqrt(square / (windows - 1) / windows);
+    return mean;
 }
 
 static int by_value(const void *a, const void *b) {
@@ -164,26 +178,74 @@ static int by_value(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-static void summarize(struct evaluation *e, double seconds, ht_evaluation *out) {
-    double tokens = (double)(e->windows * (e->window - 1));
-    out->windows = e->windows;
-    out->tokens = e->windows * (e->window - 1);
-    out->nll = e->total[0] / tokens;
-    out->perplexity = exp(out->nll);
-    out->nll_stderr = standard_error(e->window_nll, e->windows);
-    out->seconds = seconds;
-    out->tokens_per_second = seconds > 0 ? (double)(e->windows * e->window) / seconds : 0;
-    out->base_perplexity = out->kl_mean = out->kl_p99 = out->top1_agreement = (double)NAN;
-    if (e->sides < 2)
-        return;
-    double sum = 0;
-    for (size_t i = 0; i < out->tokens; i++)
-        sum += (double)e->kl[i];
+/* Nearest rank of sorted values. */
+static double percentile(const float *sorted, size_t count, double share) {
+    size_t rank = (size_t)ceil(share * (double)count);
+    return (double)sorted[rank ? rank - 1 : 0];
+}
+
+double ht_kl_bin_begin(size_t bin) {
+    return bin ? pow(10, -6 + ((double)bin - 1) / 4) : 0;
+}
+
+static void fill_histogram(const float *sorted, size_t count, uint64_t *histogram) {
+    size_t bin = 0;
+    for (size_t i = 0; i < count; i++) {
+        while (bin + 1 < HT_KL_BINS && (double)sorted[i] >= ht_kl_bin_begin(bin + 1))
+            bin++;
+        histogram[bin]++;
+    }
+}
+
+static void summarize_pair(struct evaluation *e, ht_evaluation *out) {
+    struct mean base = mean_of(e, BASE_LOSS, -1), change = mean_of(e, LOSS, BASE_LOSS);
+    struct mean kl = mean_of(e, DIVERGENCE, -1), agreed = mean_of(e, AGREED, -1);
+    out->base_nll = base.value;
+    out->base_nll_stderr = base.error;
+    out->base_perplexity = exp(base.value);
+    out->nll_change = change.value;
+    out->nll_change_stderr = change.error;
+    out->kl_mean = kl.value;
+    out->kl_stderr = kl.error;
+    out->top1_agreement = agreed.value;
+    out->top1_stderr = agreed.error;
     qsort(e->kl, out->tokens, sizeof *e->kl, by_value);
-    out->base_perplexity = exp(e->total[1] / tokens);
-    out->kl_mean = sum / tokens;
-    out->kl_p99 = (double)e->kl[(size_t)ceil(0.99 * tokens) - 1]; /* nearest rank */
-    out->top1_agreement = e->agreed / tokens;
+    out->kl_median = percentile(e->kl, out->tokens, 0.5);
+    out->kl_p90 = percentile(e->kl, out->tokens, 0.9);
+    out->kl_p95 = percentile(e->kl, out->tokens, 0.95);
+    out->kl_p99 = percentile(e->kl, out->tokens, 0.99);
+    out->kl_p999 = percentile(e->kl, out->tokens, 0.999);
+    out->kl_max = percentile(e->kl, out->tokens, 1);
+    fill_histogram(e->kl, out->tokens, out->kl_histogram);
+}
+
+static void summarize(struct evaluation *e, double seconds, ht_evaluation *out) {
+    double unknown = (double)NAN;
+    struct mean loss = mean_of(e, LOSS, -1);
+    *out = (ht_evaluation){.perplexity = exp(loss.value),
+                           .nll = loss.value,
+                           .nll_stderr = loss.error,
+                           .tokens = e->windows * (e->window - 1),
+                           .windows = e->windows,
+                           .seconds = seconds,
+                           .tokens_per_second = seconds > 0 ? (double)(e->windows * e->window) / seconds : 0,
+                           .base_perplexity = unknown,
+                           .base_nll = unknown,
+                           .base_nll_stderr = unknown,
+                           .nll_change = unknown,
+                           .nll_change_stderr = unknown,
+                           .kl_mean = unknown,
+                           .kl_stderr = unknown,
+                           .kl_median = unknown,
+                           .kl_p90 = unknown,
+                           .kl_p95 = unknown,
+                           .kl_p99 = unknown,
+                           .kl_p999 = unknown,
+                           .kl_max = unknown,
+                           .top1_agreement = unknown,
+                           .top1_stderr = unknown};
+    if (e->sides == 2)
+        summarize_pair(e, out);
 }
 
 /* --- setting up -------------------------------------------------------------------------------------------------- */
@@ -221,7 +283,7 @@ static ht_status check_ids(const struct evaluation *e, const int32_t *ids) {
 
 static ht_status evaluate(struct evaluation *e, const int32_t *ids, ht_evaluation *out) {
     HT_TRY(check_ids(e, ids));
-    HT_TRY(ht_allocate_raw(e->ctx, e->windows, sizeof *e->window_nll, "losses of the windows", &e->window_nll));
+    HT_TRY(ht_allocate(e->ctx, e->windows, sizeof *e->sums, "losses of the windows", &e->sums));
     if (e->sides == 2)
         HT_TRY(ht_allocate_raw(e->ctx, e->windows * (e->window - 1), sizeof *e->kl, "divergences", &e->kl));
     HT_TRY(ht_allocate_raw(e->ctx, e->slice * e->side[0].model->config.vocabulary, sizeof(float), "exponentials",
@@ -256,7 +318,7 @@ ht_status ht_model_evaluate(ht_model *model, const int32_t *ids, size_t count, c
     ht_status status = evaluate(&e, ids, out);
     for (size_t s = 0; s < e.sides; s++)
         close_side(e.ctx, &e.side[s]);
-    ht_release(e.ctx, e.window_nll);
+    ht_release(e.ctx, e.sums);
     ht_release(e.ctx, e.kl);
     ht_release(e.ctx, e.exponential);
     return status;

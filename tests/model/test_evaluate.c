@@ -10,7 +10,7 @@
 #include "model/sampling.h"
 #include "support/check.h"
 
-enum { IDS = 100, WINDOW = 16, VOCABULARY = 320 };
+enum { IDS = 100, WINDOW = 16, WINDOWS = IDS / WINDOW, VOCABULARY = 320 };
 
 static ht_context *ctx;
 static ht_model *model, *other;
@@ -25,14 +25,22 @@ static double log_probability(const float *logits, int32_t id) {
     return (double)logits[id] - max - log(sum);
 }
 
+static int by_value(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
 /* Everything that ht_evaluation holds, the slow way. */
 static void test_against_definition(void) {
     static float a[WINDOW * VOCABULARY], b[WINDOW * VOCABULARY];
     ht_sequence *x, *y;
     REQUIRE_OK(ht_sequence_create(model, WINDOW, &x));
     REQUIRE_OK(ht_sequence_create(other, WINDOW, &y));
-    double nll = 0, base = 0, kl = 0, agreed = 0, worst = 0, window_nll[IDS / WINDOW] = {0};
-    for (size_t w = 0; w < IDS / WINDOW; w++) {
+    double nll = 0, base = 0, kl = 0, agreed = 0, window_nll[WINDOWS] = {0}, window_base[WINDOWS] = {0};
+    double window_kl[WINDOWS] = {0}, distances[WINDOWS * (WINDOW - 1)];
+    uint64_t histogram[HT_KL_BINS] = {0};
+    size_t positions = 0;
+    for (size_t w = 0; w < WINDOWS; w++) {
         const int32_t *window = ids + w * WINDOW;
         ht_sequence_reset(x);
         ht_sequence_reset(y);
@@ -44,28 +52,46 @@ static void test_against_definition(void) {
             window_nll[w] -= log_probability(p, window[i + 1]) / (WINDOW - 1);
             nll -= log_probability(p, window[i + 1]);
             base -= log_probability(q, window[i + 1]);
+            window_base[w] -= log_probability(q, window[i + 1]) / (WINDOW - 1);
             for (int32_t v = 0; v < VOCABULARY; v++)
                 distance += exp(log_probability(q, v)) * (log_probability(q, v) - log_probability(p, v));
             kl += distance;
-            worst = fmax(worst, distance);
+            window_kl[w] += distance / (WINDOW - 1);
+            distances[positions++] = distance;
+            size_t bin = distance < 1e-6 ? 0 : (size_t)(1 + floor(4 * (log10(distance) + 6)));
+            histogram[bin < HT_KL_BINS ? bin : HT_KL_BINS - 1]++;
             agreed += ht_argmax(p, VOCABULARY) == ht_argmax(q, VOCABULARY);
         }
     }
-    double tokens = IDS / WINDOW * (WINDOW - 1), spread = 0;
-    for (size_t w = 0; w < IDS / WINDOW; w++)
+    double tokens = WINDOWS * (WINDOW - 1), spread = 0, paired = 0, kl_spread = 0;
+    for (size_t w = 0; w < WINDOWS; w++) {
         spread += pow(window_nll[w] - nll / tokens, 2);
+        paired += pow(window_nll[w] - window_base[w] - (nll - base) / tokens, 2);
+        kl_spread += pow(window_kl[w] - kl / tokens, 2);
+    }
+    qsort(distances, positions, sizeof *distances, by_value);
     ht_evaluate_options options = {.context = WINDOW, .against = other};
     ht_evaluation got;
     REQUIRE_OK(ht_model_evaluate(model, ids, IDS, &options, &got));
-    CHECK_INT(got.windows, IDS / WINDOW);
+    CHECK_INT(got.windows, WINDOWS);
     CHECK_INT(got.tokens, (long long)tokens);
     CHECK_NEAR(got.nll, nll / tokens, 1e-6);
     CHECK_NEAR(got.perplexity, exp(nll / tokens), 1e-5);
-    CHECK_NEAR(got.nll_stderr, sqrt(spread / (IDS / WINDOW - 1) / (IDS / WINDOW)), 1e-5);
+    CHECK_NEAR(got.nll_stderr, sqrt(spread / (WINDOWS - 1) / (WINDOWS)), 1e-5);
     CHECK_NEAR(got.base_perplexity, exp(base / tokens), 1e-5);
     CHECK_NEAR(got.kl_mean, kl / tokens, 1e-5);
     CHECK_NEAR(got.top1_agreement, agreed / tokens, 1e-12);
-    CHECK_NEAR(got.kl_p99, worst, 1e-5); /* of 90 values the 99th percentile by nearest rank is the largest */
+    CHECK_NEAR(got.base_nll, base / tokens, 1e-6);
+    CHECK_NEAR(got.nll_change, (nll - base) / tokens, 1e-5);
+    CHECK_NEAR(got.nll_change_stderr, sqrt(paired / (WINDOWS - 1) / WINDOWS), 1e-5);
+    CHECK_NEAR(got.kl_stderr, sqrt(kl_spread / (WINDOWS - 1) / WINDOWS), 1e-4);
+    CHECK_NEAR(got.kl_median, distances[44], 1e-5); /* rank 45 of 90 */
+    CHECK_NEAR(got.kl_p90, distances[80], 1e-5);
+    CHECK_NEAR(got.kl_p95, distances[85], 1e-5); /* rank 86, 85.5 rounded up */
+    CHECK_NEAR(got.kl_p99, distances[89], 1e-5);
+    CHECK_NEAR(got.kl_p999, distances[89], 1e-5);
+    CHECK_NEAR(got.kl_max, distances[89], 1e-5);
+    CHECK_BYTES(got.kl_histogram, histogram, sizeof histogram);
     ht_sequence_destroy(x);
     ht_sequence_destroy(y);
 }
@@ -75,12 +101,39 @@ static void test_against_itself(void) {
     ht_evaluation got;
     REQUIRE_OK(ht_model_evaluate(model, ids, IDS, &options, &got));
     CHECK(got.kl_mean == 0 && got.kl_p99 == 0 && got.top1_agreement == 1);
-    CHECK(got.base_perplexity == got.perplexity);
+    CHECK(got.base_perplexity == got.perplexity && got.nll_change == 0 && got.nll_change_stderr == 0);
+    CHECK(got.kl_median == 0 && got.kl_max == 0 && got.kl_stderr == 0 && got.top1_stderr == 0);
+    CHECK_INT(got.kl_histogram[0], got.tokens);
     options.against = NULL;
     options.max_tokens = 2 * WINDOW + 3;
     REQUIRE_OK(ht_model_evaluate(model, ids, IDS, &options, &got));
     CHECK_INT(got.windows, 2);
-    CHECK(isnan(got.kl_mean));
+    CHECK(isnan(got.kl_mean) && isnan(got.kl_max) && isnan(got.nll_change) && got.kl_histogram[0] == 0);
+    options.max_tokens = WINDOW; /* one window has no spread */
+    options.against = other;
+    REQUIRE_OK(ht_model_evaluate(model, ids, IDS, &options, &got));
+    CHECK(isnan(got.nll_stderr) && isnan(got.nll_change_stderr) && isfinite(got.nll_change));
+}
+
+/* The same bits for any number of threads. */
+static void test_threads(void) {
+    ht_evaluation got[3];
+    for (size_t threads = 1; threads <= 3; threads++) {
+        ht_context *own;
+        ht_model *a, *b;
+        ht_context_options how = ht_context_options_default();
+        how.threads = threads;
+        REQUIRE_OK(ht_context_create(&how, &own));
+        REQUIRE_OK(ht_model_open(own, check_data("tiny/qwen3-moe"), &a));
+        REQUIRE_OK(ht_model_open(own, check_data("tiny/llama"), &b));
+        ht_evaluate_options options = {.context = WINDOW, .against = b};
+        REQUIRE_OK(ht_model_evaluate(a, ids, IDS, &options, &got[threads - 1]));
+        got[threads - 1].seconds = got[threads - 1].tokens_per_second = 0;
+        CHECK_BYTES(&got[threads - 1], &got[0], sizeof got[0]);
+        ht_model_close(a);
+        ht_model_close(b);
+        ht_context_destroy(own);
+    }
 }
 
 static void test_refusals(void) {
@@ -197,6 +250,7 @@ int main(void) {
         ids[i] = (int32_t)(i * 37 % VOCABULARY);
     RUN(test_against_definition);
     RUN(test_against_itself);
+    RUN(test_threads);
     RUN(test_refusals);
     RUN(test_not_finite);
     RUN(test_sampling);
