@@ -21,6 +21,10 @@ static const cli_option rows[] = {
     {"shard-size", 0, CLI_BYTES, AT(shard_size), "BYTES", "5GB", "largest output file; one tensor is never split"},
     {"chunk-size", 0, CLI_BYTES, AT(chunk_size), "BYTES", NULL,
      "input per work item; 0: chosen. Never changes the result"},
+    {"eval", 0, CLI_TEXT, AT(eval), "FILE", NULL,
+     "text to evaluate the result on against the input, as halftone eval does; a recipe's gates need it"},
+    {"eval-context", 0, CLI_NUMBER, AT(eval_context), "N", "512", "tokens of a window of that text"},
+    {"eval-tokens", 0, CLI_NUMBER, AT(eval_tokens), "N", NULL, "use only its first N tokens; 0: all"},
     /* From here on also the options of plan. */
     {"scheme", 's', CLI_TEXT, AT(scheme), "SCHEME", NULL, "one scheme for all linears: halftone list schemes"},
     {"recipe", 'r', CLI_TEXT, AT(recipe), "FILE", NULL, "YAML file of rules: which tensors get which scheme"},
@@ -36,7 +40,7 @@ static const cli_option rows[] = {
     {"tensors", 0, CLI_FLAG, AT(tensors), NULL, NULL, "one line for every tensor"},
     {NULL, 0, CLI_FLAG, 0, NULL, NULL, NULL}};
 #undef AT
-enum { QUANTIZE_ALONE = 6 };
+enum { QUANTIZE_ALONE = 9 };
 const cli_options cli_quantize_options = {rows, sizeof(cli_quantize_values)};
 const cli_options cli_plan_options = {rows + QUANTIZE_ALONE, sizeof(cli_quantize_values)};
 

@@ -17,6 +17,7 @@ enum { WORST = 5 };
 
 typedef struct rates {
     double input, file_copy, memory_copy; /* bytes per second; 0 unknown */
+    size_t peak;                          /* bytes of buffers, before any evaluation */
 } rates;
 
 static int larger_error(const void *a, const void *b) {
@@ -72,35 +73,85 @@ static void print_text(const cli_call *call, const ht_plan *plan, const rates *r
            cli_size((double)sum.bytes_after),
            cli_percent(sum.bytes_before ? (double)sum.bytes_after / (double)sum.bytes_before : 0), sum.bits_per_weight);
     printf("time    %.2f s on %zu threads, %s of buffers at most\n", sum.seconds, ht_context_threads(call->ctx),
-           cli_size((double)ht_context_memory_peak(call->ctx)));
+           cli_size((double)r->peak));
     printf("rate    %s/s of input; file copy %s%s, memory copy %s/s\n", cli_size(r->input),
            r->file_copy > 0 ? cli_size(r->file_copy) : "not measured", r->file_copy > 0 ? "/s" : "",
            cli_size(r->memory_copy));
 }
 
-static void print_json(const cli_call *call, const ht_plan *plan, const rates *r) {
+static void print_json(const cli_call *call, const ht_plan *plan, const rates *r, const cli_evaluation *e) {
     const cli_quantize_values *v = call->values;
     json_t *out = cli_json_begin(call);
     json_object_set_new(out, "output", cli_json_text(v->output));
     cli_plan_json(out, plan, 1);
-    json_object_set_new(out, "peak_memory_bytes", cli_json_count(ht_context_memory_peak(call->ctx)));
+    json_object_set_new(out, "peak_memory_bytes", cli_json_count(r->peak));
     json_object_set_new(out, "threads", cli_json_count(ht_context_threads(call->ctx)));
     json_object_set_new(out, "input_bytes_per_second", cli_json_real(r->input));
     json_object_set_new(out, "file_copy_bytes_per_second",
                         r->file_copy > 0 ? cli_json_real(r->file_copy) : json_null());
     json_object_set_new(out, "copy_bytes_per_second", r->memory_copy > 0 ? cli_json_real(r->memory_copy) : json_null());
+    if (e->text) {
+        json_t *evaluation = json_object();
+        cli_evaluation_json(evaluation, e);
+        json_object_set_new(out, "evaluation", evaluation);
+    }
     cli_json_end(out, CLI_DONE);
 }
 
 static rates measure(const cli_call *call, const ht_plan *plan) {
     const cli_quantize_values *v = call->values;
     rates r = {.input = ht_plan_summarize(plan).bytes_per_second,
-               .memory_copy = bench_memory_copy(ht_context_threads(call->ctx))};
+               .memory_copy = bench_memory_copy(ht_context_threads(call->ctx)),
+               .peak = ht_context_memory_peak(call->ctx)};
     ht_checkpoint *input = NULL;
     if (ht_checkpoint_open(call->ctx, call->argument[0], &input) == HT_OK)
         r.file_copy = bench_file_copy(input, v->output);
     ht_checkpoint_close(input);
     return r;
+}
+
+/* The recipe's gates, and the text they are judged on: asked for before anything is computed. */
+static int prepare_evaluation(const cli_call *call, cli_evaluation *e) {
+    const cli_quantize_values *v = call->values;
+    *e = (cli_evaluation){
+        .text = v->eval, .context = v->eval_context, .tokens = v->eval_tokens, .gates = ht_gates_none()};
+    if (v->recipe) {
+        ht_recipe *recipe = NULL;
+        int exit_status = cli_status(call, ht_recipe_open(call->ctx, v->recipe, &recipe));
+        if (exit_status != CLI_DONE)
+            return exit_status;
+        e->gates = ht_recipe_gates(recipe);
+        ht_recipe_close(recipe);
+    }
+    if (!e->text && ht_gates_any(&e->gates))
+        return cli_fail(call, CLI_USAGE, "%s: the recipe has gates: give --eval FILE to judge the result by",
+                        v->recipe);
+    return e->text ? cli_evaluation_read(call, e, call->argument[0]) : CLI_DONE;
+}
+
+static int quantize(cli_call *call, const ht_quantize_options *options, cli_evaluation *e) {
+    const cli_quantize_values *v = call->values;
+    ht_plan *plan = NULL;
+    ht_status status = ht_quantize_checkpoint(call->ctx, call->argument[0], v->output, options, &plan);
+    cli_progress_clear(call->progress);
+    int exit_status = cli_status(call, status);
+    if (status == HT_ERR_CANCELLED)
+        cli_note(call, "halftone: quantize: give the same command again to go on");
+    rates r = {0};
+    if (exit_status == CLI_DONE)
+        r = measure(call, plan);
+    if (exit_status == CLI_DONE && e->text)
+        exit_status = cli_evaluation_run(call, e, v->output, call->argument[0]);
+    if (exit_status == CLI_DONE && call->common.json)
+        print_json(call, plan, &r, e);
+    else if (exit_status == CLI_DONE)
+        print_text(call, plan, &r);
+    if (exit_status == CLI_DONE && e->text && !call->common.json)
+        cli_evaluation_print(call, e);
+    if (exit_status == CLI_DONE && e->text)
+        exit_status = cli_evaluation_gates(call, e);
+    ht_plan_destroy(plan);
+    return exit_status;
 }
 
 int cli_quantize(cli_call *call) {
@@ -113,19 +164,10 @@ int cli_quantize(cli_call *call) {
         return cli_plan(call);
     if (!v->output)
         return cli_fail(call, CLI_USAGE, "needs -o OUT (see halftone quantize --help)");
-    ht_plan *plan = NULL;
-    ht_status status = ht_quantize_checkpoint(call->ctx, call->argument[0], v->output, &options, &plan);
-    cli_progress_clear(call->progress);
-    exit_status = cli_status(call, status);
-    if (status == HT_ERR_CANCELLED)
-        cli_note(call, "halftone: quantize: give the same command again to go on");
-    if (exit_status == CLI_DONE) {
-        rates r = measure(call, plan);
-        if (call->common.json)
-            print_json(call, plan, &r);
-        else
-            print_text(call, plan, &r);
-    }
-    ht_plan_destroy(plan);
+    cli_evaluation e;
+    exit_status = prepare_evaluation(call, &e);
+    if (exit_status == CLI_DONE)
+        exit_status = quantize(call, &options, &e);
+    cli_evaluation_release(&e);
     return exit_status;
 }

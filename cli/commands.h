@@ -27,6 +27,8 @@ typedef struct cli_quantize_values {
     const char *output;
     int dry_run, overwrite, resume;
     uint64_t shard_size, chunk_size;
+    const char *eval;
+    uint64_t eval_context, eval_tokens;
     /* The rest is also plan's. */
     const char *scheme, *recipe, *method, *profile;
     cli_words set;
@@ -40,5 +42,25 @@ int cli_quantize_choose(const cli_call *call, ht_quantize_options *out);
 int cli_plan_print(const cli_call *call, const ht_plan *plan);
 /* The keys that plan and quantize have in common. `measured`: per tensor also error, method and fallback. */
 void cli_plan_json(struct json_t *out, const ht_plan *plan, int measured);
+
+/* --- Shared by eval and quantize ---------------------------------------------------------------------------- */
+
+typedef struct cli_evaluation {
+    const char *text; /* file; NULL: none asked for */
+    uint64_t context, tokens;
+    ht_gates gates;
+    ht_encoding ids;
+    const char *model, *base; /* as given; base NULL: none */
+    ht_evaluation result;
+} cli_evaluation;
+
+/* Ids of the text, special tokens only where the tokenizer's post-processor adds them. */
+int cli_evaluation_read(const cli_call *call, cli_evaluation *e, const char *tokenizer_path);
+int cli_evaluation_run(const cli_call *call, cli_evaluation *e, const char *model_path, const char *base_path);
+void cli_evaluation_print(const cli_call *call, const cli_evaluation *e);
+void cli_evaluation_json(struct json_t *out, const cli_evaluation *e);
+/* CLI_DONE, or CLI_POLICY after a line that names the gates that are broken. */
+int cli_evaluation_gates(const cli_call *call, const cli_evaluation *e);
+void cli_evaluation_release(cli_evaluation *e);
 
 #endif

@@ -14,6 +14,7 @@
 #include <halftone/checkpoint.h>
 #include <halftone/context.h>
 #include <halftone/format.h>
+#include <halftone/model.h>
 #include <halftone/recipe.h>
 #include <halftone/status.h>
 
@@ -75,6 +76,34 @@ HT_API ht_plan_summary ht_plan_summarize(const ht_plan *plan);
  * Fails with CANCELLED when stopped (resumable) and as ht_plan_create and the writer do. */
 HT_API ht_status ht_quantize_checkpoint(ht_context *ctx, const char *input, const char *output,
                                         const ht_quantize_options *options, ht_plan **out_plan);
+
+/* --- Quality gates ------------------------------------------------------------------------------------------ */
+
+/* Limits that an evaluation against the float model must hold (docs/evaluation.md). */
+typedef enum ht_gate {
+    HT_GATE_PERPLEXITY, /* max_perplexity: of the model itself */
+    HT_GATE_INCREASE,   /* max_perplexity_increase: over the base model's, percent */
+    HT_GATE_KL,         /* max_kl: mean over positions, nats */
+    HT_GATE_KL_P99,     /* max_kl_p99 */
+    HT_GATE_AGREEMENT,  /* min_agreement: top-1, 0 to 1 */
+    HT_GATE_COUNT
+} ht_gate;
+typedef struct ht_gates {
+    double limit[HT_GATE_COUNT]; /* NaN: none */
+} ht_gates;
+
+HT_API ht_gates ht_gates_none(void);
+HT_API int ht_gates_any(const ht_gates *gates);
+HT_API int ht_gates_need_base(const ht_gates *gates); /* one of them compares with the base model */
+/* The gates of a recipe (`gates: {max_kl: 0.05}`). */
+HT_API ht_gates ht_recipe_gates(const ht_recipe *recipe);
+HT_API const char *ht_gate_name(ht_gate gate); /* in a recipe */
+/* The figure that a gate speaks about, in its unit; NaN when it needs a base model and there was none. */
+HT_API double ht_gate_figure(ht_gate gate, const ht_evaluation *evaluation);
+/* 1 when there is no limit, or the figure holds it. */
+HT_API int ht_gate_holds(const ht_gates *gates, ht_gate gate, const ht_evaluation *evaluation);
+/* HT_OK when all hold; else POLICY, naming each that does not with figure and limit. */
+HT_API ht_status ht_gates_check(const ht_gates *gates, const ht_evaluation *evaluation);
 
 /* --- Proof ---------------------------------------------------------------------------------------------- */
 

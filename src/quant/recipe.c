@@ -271,9 +271,24 @@ static ht_status read_mixed(reader *r, yaml_node_t *value, ht_rule *unused) {
     return boolean(r, value, "allow_mixed_groups", &r->recipe->allow_mixed_groups);
 }
 
+static ht_status read_gates(reader *r, yaml_node_t *value, ht_rule *unused) {
+    (void)unused;
+    if (value->type != YAML_MAPPING_NODE)
+        return bad(r, value, "gates must be a mapping (gate: limit)");
+    const yaml_node_pair_t *first = value->data.mapping.pairs.start;
+    for (const yaml_node_pair_t *pair = first; pair < value->data.mapping.pairs.top; pair++) {
+        const char *name = NULL, *text = NULL;
+        HT_TRY(scalar(r, node_at(r, pair->key), "a gate", &name));
+        HT_TRY(check_repeated(r, first, pair, name));
+        HT_TRY(scalar(r, node_at(r, pair->value), name, &text));
+        HT_TRY(placed(r, node_at(r, pair->key), ht_gates_set(&r->recipe->gates, name, text)));
+    }
+    return HT_OK;
+}
+
 static const key_row recipe_keys[] = {
     {"version", read_version}, {"profile", read_profile},          {"preset", read_preset}, {"method", read_method},
-    {"options", read_options}, {"allow_mixed_groups", read_mixed}, {"rules", read_rules},
+    {"options", read_options}, {"allow_mixed_groups", read_mixed}, {"gates", read_gates},   {"rules", read_rules},
 };
 
 /* The rule that a preset adds after the recipe's own: every linear of the decoder blocks, experts included. */
@@ -408,6 +423,7 @@ ht_status ht_recipe_create(ht_context *ctx, const char *source, const char *yaml
     recipe->ctx = ctx;
     recipe->options = ht_rule_options_unset();
     recipe->settings = ht_settings_unset();
+    recipe->gates = ht_gates_none();
     ht_arena_init(&recipe->arena, ctx);
     recipe->source = ht_arena_string(&recipe->arena, source, strlen(source));
     recipe->text = ht_arena_string(&recipe->arena, yaml, bytes);

@@ -5,6 +5,7 @@
 #include <stddef.h>
 
 #include <halftone/checkpoint.h>
+#include <halftone/quant.h>
 #include <halftone/recipe.h>
 
 #include "base/memory.h"
@@ -44,6 +45,7 @@ struct ht_recipe {
     int allow_mixed_groups;
     ht_rule_options options; /* defaults for every rule */
     ht_settings settings;    /* likewise */
+    ht_gates gates;
     ht_rule *rule;
     size_t count;
     size_t patterns;
@@ -51,6 +53,9 @@ struct ht_recipe {
 
 /* A recipe of this text; source stands before messages. Fails with CORRUPT, MEMORY. */
 ht_status ht_recipe_create(ht_context *ctx, const char *source, const char *yaml, size_t bytes, ht_recipe **out);
+
+/* Set a gate by its name. Fails with ARGUMENT: an unknown name, no number, a limit that cannot be. */
+ht_status ht_gates_set(ht_gates *gates, const char *name, const char *value);
 
 /* Compile a pattern of the language of docs/recipes.md. Fails with ARGUMENT: a broken regular expression or glob. */
 ht_status ht_pattern_compile(const char *text, ht_pattern *out);

@@ -39,3 +39,17 @@ expect 4 halftone quantize "$TINY/llama" -o out --scheme mxfp4 --resume required
 check ! -e out
 expect 3 halftone quantize missing -o out --scheme mxfp4
 check ! -e out
+
+# A recipe's gates are judged on the text of --eval, against the input: exit 4, the result stays to be looked at.
+printf 'version: 1\npreset: mxfp4-w\ngates: {max_kl: 0.01}\n' >gates.yaml
+expect 2 halftone quantize "$MODEL" -o gated --recipe gates.yaml --quiet
+check ! -e gated
+expect 3 halftone quantize "$MODEL" -o gated --recipe gates.yaml --quiet --eval missing.txt
+check ! -e gated
+expect 4 halftone quantize "$MODEL" -o gated --recipe gates.yaml --quiet --eval "$text" --eval-context 128 --eval-tokens 512 \
+    --json >gated.json
+check "$(json gated.json evaluation.windows evaluation.gates.0.ok)" = "4
+false"
+expect 0 halftone verify gated --against "$MODEL" >/dev/null
+expect 0 halftone quantize "$MODEL" -o mild --scheme mxfp8-w --quiet --eval "$text" --eval-context 128 --eval-tokens 512 >mild.txt
+grep -q '^  top-1 agreement ' mild.txt || fail "no evaluation is printed"
