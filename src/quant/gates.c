@@ -1,8 +1,9 @@
 /* Quality gates: limits that an evaluation against the float model must hold.
  *
  * A row of the table says what a gate is called in a recipe, which figure it speaks about, and whether it is a most or
- * a least. A figure equal to its limit holds; one that is not known (no base model) does not. SPDX-License-Identifier:
- * BSD-3-Clause */
+ * a least. A figure equal to its limit holds; one that is not known (no base model) does not.
+ *
+ * SPDX-License-Identifier: BSD-3-Clause */
 #include <halftone/quant.h>
 
 #include <math.h>   /* isnan, expm1 */
