@@ -16,6 +16,7 @@ ht_decode_fn ht_decode_bf16_ref, ht_decode_f32_ref, ht_decode_transposed_ref, ht
 /* Weights that nibbles and bytes take. */
 int ht_decode_is_nibbles(const ht_weight *weight);
 int ht_decode_is_bytes(const ht_weight *weight);
+int ht_decode_is_bf16(const ht_weight *weight);
 
 /* Rows of a stored weight that can be decoded alone: those of a tile of scales; 1 where every row has its own scale and
  * where one scale serves the whole matrix (which can be read in slices, though not made in slices). */
@@ -37,7 +38,7 @@ typedef struct ht_matmul {
 /* Columns [n0, n1) of y for all m rows, and nothing else; n0 a multiple of ht_matmul_step.
  * scratch: ht_matmul_scratch bytes, 64-byte aligned. */
 typedef void ht_matmul_fn(const ht_matmul *product, size_t n0, size_t n1, void *scratch);
-ht_matmul_fn ht_matmul_f32_ref;
+ht_matmul_fn ht_matmul_f32_ref, ht_matmul_bf16_avx2;
 
 /* Outputs that one call is best given: enough work to be worth handing out, few enough to share. */
 size_t ht_matmul_step(const ht_weight *weight, size_t m);

@@ -291,7 +291,58 @@ static void test_product_extremes(void) {
         }
 }
 
+/* --- products of float weights
+ * ---------------------------------------------------------------------------------------- */
+
+static void check_matmul(size_t m, size_t rows, size_t cols, const float *bias) {
+    float *x = make_inputs(m, cols, 40, 0), *wide = make_inputs(rows, cols, 41, 1);
+    uint16_t *w = malloc(rows * cols * sizeof *w);
+    CHECK_OK(ht_convert(wide, HT_F32, w, HT_BF16, rows * cols));
+    ht_weight weight = {.batch = 1, .rows = rows, .cols = cols, .plane = {w}};
+    CHECK_OK(ht_format_parse("bf16", &weight.format));
+    float *want = malloc(m * rows * sizeof *want);
+    void *scratch = malloc(rows * cols * sizeof(float));
+    ht_matmul product = {.weight = &weight,
+                         .bias = bias,
+                         .x = x,
+                         .m = m,
+                         .x_stride = cols,
+                         .y = want,
+                         .y_stride = rows,
+                         .decode = ht_decode_bf16_ref,
+                         .dot = ht_dot_f32_ref};
+    ht_matmul_f32_ref(&product, 0, rows, scratch);
+    for (const ht_kernel_row *row = ht_kernel_rows_arch; row->name; row++) {
+        if (row->operation != HT_OPERATION_MATMUL || (row->needs & kernel_check_flags) != row->needs ||
+            (row->accepts && !row->accepts(&weight)))
+            continue;
+        struct output o = output_make(m, rows, (int)(m % 2));
+        product.y = o.y;
+        size_t half = rows / 2;
+        row->fn.matmul(&product, 0, half, scratch);
+        row->fn.matmul(&product, half, rows, scratch);
+        if (!CHECK_F32(o.y, want, m * rows))
+            fprintf(stderr, "  %s, m %zu n %zu k %zu\n", row->name, m, rows, cols);
+        CHECK(o.y[-1] == canary && o.y[o.count] == canary);
+        guard_free(&o.memory);
+    }
+    free(x), free(wide), free(w), free(want), free(scratch);
+}
+
+static void test_matmul(void) {
+    static const size_t COLS[] = {1, 7, 8, 64, 100, 576};
+    float bias[40];
+    for (size_t i = 0; i < 40; i++)
+        bias[i] = (float)i - 20;
+    for (size_t m = 1; m < 10; m++)
+        for (size_t c = 0; c < sizeof COLS / sizeof *COLS; c++) {
+            check_matmul(m, 37, COLS[c], m % 2 ? bias : NULL);
+            check_matmul(m, 2, COLS[c], NULL);
+        }
+}
+
 void check_products(void) {
+    RUN(test_matmul);
     RUN(test_quantize_rows);
     RUN(test_products);
     RUN(test_product_shapes);

@@ -26,6 +26,10 @@ static void widen_bf16(const uint16_t *restrict in, float_bits *restrict out, si
         out[i] = (uint32_t)in[i] << 16;
 }
 
+int ht_decode_is_bf16(const ht_weight *weight) {
+    return !weight->transposed && weight->format.family == HT_FAMILY_PLAIN && weight->format.element == HT_BF16;
+}
+
 void ht_decode_bf16_ref(const ht_weight *weight, size_t index, size_t row, size_t count, float *out) {
     ht_planes planes = ht_weight_planes(weight, index);
     widen_bf16((const uint16_t *)planes.plane[HT_PLANE_CODES] + row * weight->cols, (float_bits *)out,

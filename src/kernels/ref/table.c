@@ -6,10 +6,6 @@ static int is_transposed(const ht_weight *weight) {
     return weight->transposed;
 }
 
-static int is_plain_bf16(const ht_weight *weight) {
-    return !weight->transposed && weight->format.family == HT_FAMILY_PLAIN && weight->format.element == HT_BF16;
-}
-
 static int is_plain_f32(const ht_weight *weight) {
     return !weight->transposed && weight->format.family == HT_FAMILY_PLAIN && weight->format.element == HT_F32;
 }
@@ -23,7 +19,7 @@ const ht_kernel_row ht_kernel_rows_ref[] = {
     {.operation = HT_OPERATION_DECODE,
      .name = "bf16_ref",
      .formats = "bf16",
-     .accepts = is_plain_bf16,
+     .accepts = ht_decode_is_bf16,
      .fn.decode = ht_decode_bf16_ref},
     {.operation = HT_OPERATION_DECODE,
      .name = "f32_ref",
