@@ -25,6 +25,16 @@ static const cli_option rows[] = {
      "text to evaluate the result on against the input, as halftone eval does; a recipe's gates need it"},
     {"eval-context", 0, CLI_NUMBER, AT(eval_context), "N", "512", "tokens of a window of that text"},
     {"eval-tokens", 0, CLI_NUMBER, AT(eval_tokens), "N", NULL, "use only its first N tokens; 0: all"},
+    {"data", 'd', CLI_TEXT, AT(data), "FILE", NULL,
+     "UTF-8 text for methods that choose by what a text does in the model"},
+    {"samples", 0, CLI_NUMBER, AT(samples), "N", NULL, "windows of the text to use (default 128)"},
+    {"length", 0, CLI_NUMBER, AT(length), "TOKENS", NULL, "tokens of a window (default 512)"},
+    {"held-out", 0, CLI_NUMBER, AT(held_out), "N", NULL, "further windows, to judge by alone (default 0)"},
+    {"mode", 0, CLI_CHOICE, AT(mode), "default|non-sequential|sequential|true-sequential", "default",
+     "inputs that statistics are taken of: the float model's, those behind quantized blocks (default), or those behind "
+     "everything quantized before"},
+    {"experts", 0, CLI_TEXT, AT(experts), "POLICY", NULL,
+     "statistics of experts from the tokens routed to them (routed, default), N more a token (top-k+N), or all"},
     /* From here on also the options of plan. */
     {"scheme", 's', CLI_TEXT, AT(scheme), "SCHEME", NULL, "one scheme for all linears: halftone list schemes"},
     {"recipe", 'r', CLI_TEXT, AT(recipe), "FILE", NULL, "YAML file of rules: which tensors get which scheme"},
@@ -40,7 +50,7 @@ static const cli_option rows[] = {
     {"tensors", 0, CLI_FLAG, AT(tensors), NULL, NULL, "one line for every tensor"},
     {NULL, 0, CLI_FLAG, 0, NULL, NULL, NULL}};
 #undef AT
-enum { QUANTIZE_ALONE = 9 };
+enum { QUANTIZE_ALONE = 15 };
 const cli_options cli_quantize_options = {rows, sizeof(cli_quantize_values)};
 const cli_options cli_plan_options = {rows + QUANTIZE_ALONE, sizeof(cli_quantize_values)};
 
@@ -61,6 +71,12 @@ int cli_quantize_choose(const cli_call *call, ht_quantize_options *out) {
     out->scale_rule = rules[v->scale_rule];
     out->scale_dtype = v->scale_dtype ? HT_BF16 : HT_F32;
     out->resume = resumes[v->resume];
+    out->calibration = (ht_calibration_options){.data = v->data,
+                                                .samples = (size_t)v->samples,
+                                                .length = (size_t)v->length,
+                                                .held_out = (size_t)v->held_out,
+                                                .mode = (ht_calibration_mode)v->mode,
+                                                .experts = v->experts};
     out->strict = v->strict;
     out->overwrite = v->overwrite;
     out->shard_bytes = v->shard_size;

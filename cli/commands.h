@@ -29,6 +29,9 @@ typedef struct cli_quantize_values {
     uint64_t shard_size, chunk_size;
     const char *eval;
     uint64_t eval_context, eval_tokens;
+    const char *data, *experts;
+    uint64_t samples, length, held_out;
+    int mode; /* of ht_calibration_mode */
     /* The rest is also plan's. */
     const char *scheme, *recipe, *method, *profile;
     cli_words set;

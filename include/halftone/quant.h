@@ -22,6 +22,24 @@
 extern "C" {
 #endif
 
+/* Which inputs a linear's statistics are taken from (docs/calibration.md). */
+typedef enum ht_calibration_mode {
+    HT_CALIBRATE_DEFAULT, /* the recipe's, else sequential */
+    HT_CALIBRATE_NON_SEQUENTIAL,
+    HT_CALIBRATE_SEQUENTIAL,
+    HT_CALIBRATE_TRUE_SEQUENTIAL
+} ht_calibration_mode;
+
+/* Text that methods choose by. 0 and NULL: as the recipe says, else the default. */
+typedef struct ht_calibration_options {
+    const char *data; /* file of UTF-8 text; NULL: none */
+    size_t samples;   /* windows of the text, side by side from its beginning; default 128 */
+    size_t length;    /* tokens of a window; default 512 */
+    size_t held_out;  /* further windows to judge by; default 0 */
+    ht_calibration_mode mode;
+    const char *experts; /* statistics of experts: "routed" (default), "all", or "top-k+N": N experts more a token */
+} ht_calibration_options;
+
 typedef struct ht_quantize_options {
     const char *scheme; /* one of scheme, recipe_path must be given */
     const char *recipe_path;
@@ -30,11 +48,12 @@ typedef struct ht_quantize_options {
     const char *profile;      /* NULL = the recipe's, else "compressed-tensors" */
     ht_scale_rule scale_rule; /* HT_SCALE_DEFAULT = the recipe's, else mse for MX */
     ht_dtype scale_dtype;     /* of INT and FLOAT8 scales as stored: HT_F32 (default) or HT_BF16 */
-    ht_resume resume;         /* default HT_RESUME_AUTO */
-    int strict;               /* a tensor that cannot get what was asked is POLICY instead of kept with a reason */
-    int overwrite;            /* replace an existing output */
-    uint64_t shard_bytes;     /* 0 = 5 GB */
-    size_t chunk_bytes;       /* input per work item; 0 = chosen. Never changes the result */
+    ht_calibration_options calibration;
+    ht_resume resume;     /* default HT_RESUME_AUTO */
+    int strict;           /* a tensor that cannot get what was asked is POLICY instead of kept with a reason */
+    int overwrite;        /* replace an existing output */
+    uint64_t shard_bytes; /* 0 = 5 GB */
+    size_t chunk_bytes;   /* input per work item; 0 = chosen. Never changes the result */
 } ht_quantize_options;
 HT_API ht_quantize_options ht_quantize_options_default(void);
 
@@ -47,7 +66,12 @@ typedef struct ht_plan_tensor {
     const char *method; /* "" when kept */
     uint64_t bytes_before, bytes_after;
     double error;         /* relative: |w - w'| / |w| (Frobenius); NaN until quantized, 0 when kept */
-    const char *fallback; /* "" or what replaced the method */
+    const char *fallback; /* "" or what replaced the method, of the first matrix where something did */
+    /* Calibrated tensors; of a batch summed over its matrices, NaN and 0 where nothing is known. */
+    double loss, rtn_loss; /* output error per token: of the codes chosen, and of rounding to nearest */
+    double damping;        /* largest that was used, relative to the mean of diag H */
+    uint64_t tokens;       /* that the statistics of its inputs are made of */
+    size_t dead_columns, saturated, fallbacks; /* inputs always zero; scales at their end; matrices with a fallback */
 } ht_plan_tensor;
 
 typedef struct ht_plan ht_plan;

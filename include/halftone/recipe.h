@@ -5,6 +5,7 @@
  *     version: 1
  *     profile: compressed-tensors        # optional
  *     options: {scale_rule: mse}         # defaults for every rule
+ *     calibration: {samples: 128}        # optional: how methods that need text take it
  *     rules:
  *       - match: "re:.*lm_head.*"        # exact name, glob (* ? [..]; * stays inside a name part, ** does not), or re:
  *         keep: true

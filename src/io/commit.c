@@ -62,7 +62,7 @@ static ht_status sync_shards(ht_checkpoint_writer *writer) {
     return HT_OK;
 }
 
-static ht_status write_index(ht_checkpoint_writer *writer) {
+ht_status ht_writer_index(ht_checkpoint_writer *writer) {
     if (writer->layout.shard_count == 1)
         return HT_OK;
     ht_text text = {0};
@@ -132,7 +132,7 @@ static ht_status move_all(ht_checkpoint_writer *writer) {
 ht_status ht_checkpoint_writer_commit(ht_checkpoint_writer *writer) {
     HT_TRY(check_complete(writer));
     HT_TRY(sync_shards(writer));
-    HT_TRY(write_index(writer));
+    HT_TRY(ht_writer_index(writer));
     HT_TRY(ht_sync_directory(writer->files));
     HT_TRY(ht_journal_committing(&writer->journal));
     if (writer->options.overwrite || writer->committing)

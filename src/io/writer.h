@@ -49,6 +49,10 @@ ht_status ht_writer_note_file(ht_checkpoint_writer *writer, const char *name);
 void ht_writer_clear_files(ht_checkpoint_writer *writer);
 void ht_writer_clear_staging(ht_checkpoint_writer *writer);
 
+/* Write the index of several shards among the staged files: with it and config.json, what is complete already can be
+ * read there as a checkpoint. */
+ht_status ht_writer_index(ht_checkpoint_writer *writer);
+
 /* As ht_checkpoint_writer_destroy, but nothing is left to go on with: for a run that can only fail again. */
 void ht_checkpoint_writer_discard(ht_checkpoint_writer *writer);
 

@@ -23,13 +23,14 @@ typedef enum ht_gate_rule {
     HT_GATE_CLAMPED    /* g = min(g, limit), u in [-limit, limit]: g / (1 + exp(-alpha g)) * (u + 1) */
 } ht_gate_rule;
 
-typedef struct ht_gate {
+typedef struct ht_gate_function {
     ht_gate_rule rule;
     float alpha, limit; /* CLAMPED only */
-} ht_gate;
+} ht_gate_function;
 
 /* out[i] = rule(gate[i * step], up[i * step]), i < n. out may not overlap. */
-typedef void ht_gate_fn(const ht_gate *rule, const float *gate, const float *up, size_t step, size_t n, float *out);
+typedef void ht_gate_fn(const ht_gate_function *rule, const float *gate, const float *up, size_t step, size_t n,
+                        float *out);
 ht_gate_fn ht_gate_f32_ref, ht_gate_f32_avx2;
 
 /* e[i] = exp(x[i] - *max), *max the largest x (at least `floor`: an extra logit, or -INFINITY); returns the sum of e.

@@ -15,21 +15,19 @@
 
 /* --- sites ------------------------------------------------------------------------------------------------- */
 
-ht_status ht_block_see(ht_pass *pass, ht_site site, size_t expert, const float *x, size_t rows, size_t cols,
-                       const int32_t *token) {
+ht_status ht_block_see(ht_pass *pass, ht_site_rows rows) {
     if (!pass->watch)
         return HT_OK;
-    if (pass->watch->stop == site)
+    if (pass->watch->stop == rows.site)
         pass->stopped = 1;
-    return pass->watch->see(
-        pass->watch->user,
-        &(ht_site_rows){
-            .layer = pass->index, .site = site, .expert = expert, .x = x, .rows = rows, .cols = cols, .token = token});
+    rows.layer = pass->index;
+    return pass->watch->see(pass->watch->user, &rows);
 }
 
 static ht_status project(ht_pass *pass, ht_site site, const ht_projection *projection, const float *x, float *y) {
     ht_linear_job jobs[HT_MAX_PARTS];
-    HT_TRY(ht_block_see(pass, site, 0, x, pass->m, projection->inputs, NULL));
+    HT_TRY(ht_block_see(
+        pass, (ht_site_rows){.site = site, .x = x, .rows = pass->m, .cols = projection->inputs, .routed = pass->m}));
     if (pass->stopped)
         return HT_OK;
     size_t count = ht_projection_jobs(projection, 0, x, pass->m, y, jobs);

@@ -24,6 +24,7 @@ typedef struct ht_site_rows {
     size_t expert; /* 0 where there are none */
     const float *x;
     size_t rows, cols;
+    size_t routed; /* rows that the model itself sends here; the others are those of `spread` */
     const int32_t *token;
 } ht_site_rows;
 
@@ -56,9 +57,8 @@ struct ht_pass {
 ht_status ht_block_step(ht_pass *pass, const float *next_norm);
 /* act.normed = norm(act.x) */
 ht_status ht_block_norm(ht_pass *pass, const float *weight);
-/* Tell the watch about a site; *pass stops when the watch says so. */
-ht_status ht_block_see(ht_pass *pass, ht_site site, size_t expert, const float *x, size_t rows, size_t cols,
-                       const int32_t *token);
+/* Tell the watch about rows (layer is filled in); *pass stops when the watch says so. */
+ht_status ht_block_see(ht_pass *pass, ht_site_rows rows);
 
 /* --- Blocks alone --------------------------------------------------------------------------------------------- */
 

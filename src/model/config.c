@@ -146,7 +146,7 @@ static ht_status read_numbers(const char *label, const json_t *config, ht_decode
     if (architecture->clamped_gate) {
         HT_TRY(ht_config_real(label, config, "swiglu_alpha", 1.702, &alpha));
         HT_TRY(ht_config_real(label, config, "swiglu_limit", 7, &limit));
-        c->gate = (ht_gate){HT_GATE_CLAMPED, (float)alpha, (float)limit};
+        c->gate = (ht_gate_function){HT_GATE_CLAMPED, (float)alpha, (float)limit};
     }
     HT_TRY(ht_config_flag(label, config, "tie_word_embeddings", architecture->tied, &c->tied));
     HT_TRY(ht_config_flag(label, config, "attention_bias", 0, &c->attention_bias));

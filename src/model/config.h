@@ -42,7 +42,7 @@ typedef struct ht_decoder_config {
     int normalize_experts;
     size_t *window;        /* per layer: positions a token looks back, itself included; 0: all */
     unsigned char *sparse; /* per layer: experts instead of one MLP */
-    ht_gate gate;
+    ht_gate_function gate;
     double norm_epsilon, attention_scale, embedding_scale;
     double attention_cap, final_cap, clip_qkv; /* 0: none */
     int tied, attention_bias, mlp_bias;

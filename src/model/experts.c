@@ -25,6 +25,7 @@ struct experts {
     size_t m;
     size_t slots;   /* experts that a token's row goes to; those past experts_per_token are watched only */
     size_t *begin;  /* [experts + 1] first gathered row of each */
+    size_t *routed; /* [experts] rows that count; the others are watched only */
     int32_t *token; /* [m * slots] of each gathered row; NULL when nobody watches */
 };
 
@@ -79,8 +80,10 @@ static void assign_slots(struct experts *x) {
         x->begin[e + 1] += x->begin[e];
     for (size_t i = 0; i < x->m * k; i++) {
         x->model->act.slot[i] = (int32_t)x->begin[chosen[i]]++;
-        if (x->token)
-            x->token[x->model->act.slot[i]] = (int32_t)(i / k);
+        if (!x->token)
+            continue;
+        x->token[x->model->act.slot[i]] = (int32_t)(i / k);
+        x->routed[chosen[i]] += i % k < c->experts_per_token;
     }
     for (size_t e = c->experts; e > 0; e--)
         x->begin[e] = x->begin[e - 1];
@@ -116,7 +119,13 @@ static ht_status see_experts(const struct experts *x, ht_site site, const float 
     for (size_t e = 0; x->pass->watch && e < x->model->config.experts; e++) {
         size_t row = x->begin[e], rows = x->begin[e + 1] - row;
         if (rows)
-            HT_TRY(ht_block_see(x->pass, site, e, in + row * cols, rows, cols, x->token + row));
+            HT_TRY(ht_block_see(x->pass, (ht_site_rows){.site = site,
+                                                        .expert = e,
+                                                        .x = in + row * cols,
+                                                        .rows = rows,
+                                                        .cols = cols,
+                                                        .routed = x->routed[e],
+                                                        .token = x->token + row}));
     }
     return HT_OK;
 }
@@ -137,7 +146,10 @@ static ht_status run_experts(const struct experts *x, ht_site site, const ht_pro
 static ht_status route(struct experts *x, ht_linear_job *jobs) {
     ht_model *model = x->model;
     const ht_activations *act = &model->act;
-    HT_TRY(ht_block_see(x->pass, HT_SITE_ROUTER, 0, act->normed, x->m, model->config.hidden, NULL));
+    HT_TRY(ht_block_see(
+        x->pass,
+        (ht_site_rows){
+            .site = HT_SITE_ROUTER, .x = act->normed, .rows = x->m, .cols = model->config.hidden, .routed = x->m}));
     if (x->pass->stopped)
         return HT_OK;
     size_t count = ht_projection_jobs(&x->layer->router, 0, act->normed, x->m, act->router, jobs);
@@ -177,6 +189,8 @@ ht_status ht_experts_pass(ht_pass *pass) {
                                                     : experts};
     ht_linear_job *jobs = NULL;
     ht_status status = ht_allocate_raw(model->ctx, experts + 1, sizeof *x.begin, "expert rows", &x.begin);
+    if (status == HT_OK)
+        status = ht_allocate(model->ctx, experts, sizeof *x.routed, "expert rows", &x.routed);
     if (status == HT_OK && pass->watch)
         status = ht_allocate_raw(model->ctx, x.m * x.slots, sizeof *x.token, "tokens of expert rows", &x.token);
     if (status == HT_OK)
@@ -185,6 +199,7 @@ ht_status ht_experts_pass(ht_pass *pass) {
         status = run_layer(&x, jobs);
     ht_release(model->ctx, jobs);
     ht_release(model->ctx, x.token);
+    ht_release(model->ctx, x.routed);
     ht_release(model->ctx, x.begin);
     return status;
 }

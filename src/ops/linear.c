@@ -73,6 +73,10 @@ const ht_weight *ht_linear_weight(const ht_linear *linear) {
     return &linear->weight;
 }
 
+const float *ht_linear_bias(const ht_linear *linear) {
+    return linear->bias;
+}
+
 size_t ht_linear_bytes(const ht_linear *linear) {
     return linear->weight.batch * ht_format_bytes(&linear->weight.format, linear->weight.rows, linear->weight.cols);
 }

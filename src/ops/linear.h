@@ -38,8 +38,9 @@ ht_status ht_linear_run(const ht_linear_job *jobs, size_t count, ht_workspace *w
 /* Memory (ht_allocate) that the linear releases when it is destroyed. */
 void ht_linear_own(ht_linear *linear, void *memory);
 
-/* The weight as it is stored. */
+/* The weight as it is stored; the bias, or NULL. */
 const ht_weight *ht_linear_weight(const ht_linear *linear);
+const float *ht_linear_bias(const ht_linear *linear);
 
 /* Quantize-and-decode rows of x: what a kernel with quantized input would have multiplied. Each row is a matrix of its
  * own (one scale or NVFP4 tensor scale per token, whatever the format's extent), so that rows do not meet.

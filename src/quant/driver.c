@@ -16,6 +16,7 @@
 #include "base/context.h"
 #include "base/pool.h"
 #include "base/status.h"
+#include "quant/calibrate.h"
 #include "quant/decode.h"
 
 enum {
@@ -221,8 +222,7 @@ static ht_status scan_job(ht_run *run, size_t index, ht_range *ranges) {
     return run->items ? range_round(run, ranges) : HT_OK;
 }
 
-/* Range per batch entry of everything that shares it with the job. The round must be empty. */
-static ht_status find_range(ht_run *run, size_t index) {
+ht_status ht_run_find_range(ht_run *run, size_t index) {
     const ht_job *job = &run->plan->job[index];
     if (!ht_slice_needs_range(job) || run->range[job->shared])
         return HT_OK;
@@ -240,8 +240,7 @@ static ht_status find_range(ht_run *run, size_t index) {
 
 /* --- Rounds ----------------------------------------------------------------------------------------------- */
 
-/* All rows are done: sum up in order, write the constants, note it. */
-static ht_status complete(ht_run *run, size_t index) {
+ht_status ht_run_complete(ht_run *run, size_t index) {
     ht_job *job = &run->plan->job[index];
     ht_plan_tensor *tensor = &run->plan->tensor[index];
     ht_tally *tally = &run->tally[index];
@@ -292,7 +291,7 @@ static ht_status flush(ht_run *run) {
     for (size_t i = 0; i < run->items; i++) {
         size_t job = run->item[i].job;
         if (--run->tally[job].remaining == 0)
-            HT_TRY(complete(run, job));
+            HT_TRY(ht_run_complete(run, job));
     }
     run->done += run->round_bytes;
     report(run, run->plan->tensor[run->item[run->items - 1].job].name);
@@ -301,19 +300,24 @@ static ht_status flush(ht_run *run) {
     return HT_OK;
 }
 
+ht_status ht_run_open_tally(ht_run *run, size_t index) {
+    ht_tally *tally = &run->tally[index];
+    tally->rows = run->plan->job[index].layout->batch * run->plan->job[index].layout->rows;
+    HT_TRY(ht_allocate(run->ctx, tally->rows, sizeof(double), "errors by row", &tally->error));
+    return ht_allocate(run->ctx, tally->rows, sizeof(double), "squares by row", &tally->reference);
+}
+
 static ht_status quantize_job(ht_run *run, size_t index) {
     const ht_job *job = &run->plan->job[index];
     const ht_layout *layout = job->layout;
     ht_tally *tally = &run->tally[index];
     if (ht_slice_needs_range(job) && !run->range[job->shared])
         HT_TRY(flush(run)); /* the range pass uses the round's items */
-    HT_TRY(find_range(run, index));
+    HT_TRY(ht_run_find_range(run, index));
     size_t rows = ht_slice_rows(job, run->chunk), slices = (layout->rows + rows - 1) / rows;
     size_t row_bytes = layout->cols * (ht_dtype_bits(job->parameter->weight.format.element) / 8);
-    tally->rows = layout->batch * layout->rows;
     tally->remaining = layout->batch * slices;
-    HT_TRY(ht_allocate(run->ctx, tally->rows, sizeof(double), "errors by row", &tally->error));
-    HT_TRY(ht_allocate(run->ctx, tally->rows, sizeof(double), "squares by row", &tally->reference));
+    HT_TRY(ht_run_open_tally(run, index));
     for (size_t entry = 0; entry < layout->batch; entry++)
         for (size_t row = 0; row < layout->rows; row += rows) {
             size_t n = layout->rows - row < rows ? layout->rows - row : rows;
@@ -339,8 +343,7 @@ static ht_status copy_job(ht_run *run, size_t index) {
     return HT_OK;
 }
 
-/* Everything of this job is there already. */
-static int is_done(const ht_run *run, size_t index) {
+int ht_run_is_done(const ht_run *run, size_t index) {
     const ht_job *job = &run->plan->job[index];
     for (size_t i = 0; i < job->count; i++)
         if (!ht_checkpoint_writer_is_done(run->writer, job->first + i))
@@ -351,7 +354,9 @@ static int is_done(const ht_run *run, size_t index) {
 static ht_status run_all(ht_run *run) {
     size_t resumed = 0;
     for (size_t i = 0; i < run->plan->count; i++) {
-        if (is_done(run, i)) {
+        if (run->apart && run->apart[i])
+            continue;
+        if (ht_run_is_done(run, i)) {
             run->done += run->plan->tensor[i].bytes_before;
             run->skipped += run->plan->tensor[i].bytes_before;
             resumed++;
@@ -378,8 +383,14 @@ ht_status ht_run_plan(ht_context *ctx, const ht_checkpoint *checkpoint, ht_plan 
     ht_status status = allocate_buffers(&run);
     if (status == HT_OK)
         status = ht_tally_log_open(&run);
+    ht_calibrator *calibrator = NULL;
+    if (status == HT_OK && plan->samples.ids)
+        status = ht_calibrate_open(&run, ht_checkpoint_path(checkpoint), &calibrator);
     if (status == HT_OK)
         status = run_all(&run);
+    if (status == HT_OK && calibrator)
+        status = ht_calibrate_run(calibrator);
+    ht_calibrate_close(calibrator);
     ht_tally_log_close(&run);
     release_buffers(&run);
     plan->summary.seconds = ht_seconds() - run.started;

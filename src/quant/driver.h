@@ -47,8 +47,9 @@ typedef struct ht_run {
     uint64_t round_bytes;
     ht_range *found; /* by item, in a range pass */
     ht_arena arena;
-    uint64_t done, total; /* input bytes */
-    uint64_t skipped;     /* of done: complete before the run began */
+    const unsigned char *apart; /* by job: taken block by block (calibrate.h), not here; NULL: none */
+    uint64_t done, total;       /* input bytes */
+    uint64_t skipped;           /* of done: complete before the run began */
     double started;
     int errors; /* fd of the error log; -1 when there is none */
 } ht_run;
@@ -59,6 +60,16 @@ void ht_run_estimate(ht_plan *plan, const ht_quantize_options *options);
 /* Quantize and copy everything that the writer does not hold yet. Errors go into the plan. */
 ht_status ht_run_plan(ht_context *ctx, const ht_checkpoint *checkpoint, ht_plan *plan,
                       const ht_quantize_options *options, ht_checkpoint_writer *writer);
+
+/* --- driver.c, for calibrate.c -------------------------------------------------------------------------------- */
+
+/* Everything of this job is there already. */
+int ht_run_is_done(const ht_run *run, size_t job);
+/* Range per batch entry of everything that shares it with the job, where its format needs one. Between rounds. */
+ht_status ht_run_find_range(ht_run *run, size_t job);
+/* Room for the errors of a job's rows; all rows are done: sum up in order, write the constants, note it. */
+ht_status ht_run_open_tally(ht_run *run, size_t job);
+ht_status ht_run_complete(ht_run *run, size_t job);
 
 /* --- slices.c: what a worker does with one item ------------------------------------------------------------ */
 
@@ -72,6 +83,12 @@ size_t ht_slice_rows(const ht_job *job, size_t chunk);
 void ht_slice_buffers(const ht_job *job, size_t chunk, size_t *planes, size_t *input, size_t *decoded);
 /* Quantize the item's rows, write them, add their error to the tally. Fails with NUMERIC at a NaN or Inf. */
 ht_status ht_slice_quantize(ht_run *run, const ht_item *item, size_t worker);
+/* The same into planes of these rows that the caller keeps (their number for the matrix is set). */
+ht_status ht_slice_quantize_into(ht_run *run, const ht_item *item, const ht_planes *planes, size_t worker);
+/* Write planes that were found in another way, and add their error to the tally. */
+ht_status ht_slice_store(ht_run *run, const ht_item *item, const ht_planes *planes, size_t worker);
+/* Set the number for the matrix, if the format has one, from the range (ht_run_find_range). */
+void ht_slice_global(const ht_run *run, const ht_job *job, size_t entry, const ht_planes *planes);
 /* Copy the item's bytes. */
 ht_status ht_slice_copy(ht_run *run, const ht_item *item);
 /* Range of the item's values. */

@@ -64,5 +64,15 @@ ht_status ht_run_fingerprint(const ht_plan *plan, const ht_checkpoint *checkpoin
     ht_text_printf(out, "scale_rule=%s\n", rule ? rule : "?");
     ht_text_printf(out, "scale_dtype=%s\n", options->scale_dtype == HT_BF16 ? "bf16" : "default");
     ht_text_printf(out, "shard_bytes=%" PRIu64 "\n", options->shard_bytes);
+    if (plan->samples.ids) {
+        char experts[32];
+        ht_calibration_experts_name(plan->calibration.spread, experts);
+        ht_text_printf(out, "samples=%zu\n", plan->samples.count);
+        ht_text_printf(out, "length=%zu\n", plan->samples.length);
+        ht_text_printf(out, "held_out=%zu\n", plan->samples.held_out);
+        ht_text_printf(out, "mode=%s\n", ht_calibration_mode_name(plan->calibration.mode));
+        ht_text_printf(out, "experts=%s\n", experts);
+        ht_text_printf(out, "data=%016" PRIx64 "\n", plan->samples.hash);
+    }
     return ht_text_check(out);
 }

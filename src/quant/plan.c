@@ -101,7 +101,9 @@ static ht_status decide(ht_plan *plan, size_t index, const ht_rule_options *call
                                                     : job->rule->scheme.name,
                          .reason = "",
                          .method = "",
-                         .fallback = ""};
+                         .fallback = "",
+                         .loss = (double)NAN,
+                         .rtn_loss = (double)NAN};
     if (!tensor->name)
         return HT_ERR_MEMORY;
     job->shared = index;
@@ -272,6 +274,7 @@ static ht_status check_refused(const ht_plan *plan, const ht_checkpoint *checkpo
 static ht_status fill(ht_plan *plan, const ht_checkpoint *checkpoint, const ht_quantize_options *options) {
     HT_TRY(check_float_input(checkpoint));
     HT_TRY(choose(plan, options));
+    HT_TRY(ht_calibration_resolve(&options->calibration, &plan->recipe->calibration, &plan->calibration));
     ht_rule_options call;
     HT_TRY(call_options(plan, options, &call));
     plan->count = ht_checkpoint_parameter_count(checkpoint);

@@ -10,6 +10,7 @@
 #include "io/profile.h"
 #include "quant/classify.h"
 #include "quant/recipe_rules.h"
+#include "quant/samples.h"
 #include "quant/report.h"
 
 /* One parameter of the run. */
@@ -38,7 +39,9 @@ struct ht_plan {
     ht_output_tensor *output;
     size_t output_count;
     ht_plan_summary summary;
-    ht_run_report report; /* filled by the run */
+    ht_calibration calibration; /* options in force */
+    ht_samples samples;         /* read before the run, when there is a text */
+    ht_run_report report;       /* filled by the run */
 };
 
 /* Keep a job after all, for this reason (copied). */

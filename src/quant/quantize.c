@@ -68,13 +68,14 @@ static ht_status describe(const ht_plan *plan, const ht_checkpoint *checkpoint, 
 
 static ht_status write_all(ht_context *ctx, const ht_checkpoint *checkpoint, ht_plan *plan,
                            const ht_quantize_options *options, ht_checkpoint_writer *writer) {
-    HT_TRY(ht_run_plan(ctx, checkpoint, plan, options, writer));
-    ht_text config = {0};
+    ht_text config = {0}; /* first: a run that goes on reads finished blocks back from the staged files */
     ht_status status = describe(plan, checkpoint, options, &config);
     if (status == HT_OK)
         status = ht_checkpoint_writer_file(writer, "config.json", config.data, config.length);
     ht_text_free(&config);
     HT_TRY(status);
+    HT_TRY(ht_writer_index(writer));
+    HT_TRY(ht_run_plan(ctx, checkpoint, plan, options, writer));
     HT_TRY(ht_checkpoint_writer_sidecars(writer, checkpoint));
     HT_TRY(ht_context_check_cancelled(ctx));
     return ht_checkpoint_writer_commit(writer);
@@ -86,13 +87,27 @@ static int will_fail_again(ht_status status) {
            status == HT_ERR_SHAPE || status == HT_ERR_FORMAT || status == HT_ERR_ARGUMENT;
 }
 
+/* Calibration text, where a method needs one or one is given. */
+static ht_status read_samples(ht_plan *plan, const ht_checkpoint *checkpoint) {
+    const ht_calibration *how = &plan->calibration;
+    for (size_t i = 0; i < plan->count && !how->data; i++) {
+        const ht_job *job = &plan->job[i];
+        if (job->layout && job->rule->method->needs_data)
+            return ht_fail(HT_ERR_ARGUMENT, "method %s chooses by calibration text: give one with --data FILE",
+                           job->rule->method->item.name);
+    }
+    return how->data ? ht_samples_read(ht_checkpoint_path(checkpoint), how, &plan->arena, &plan->samples) : HT_OK;
+}
+
 static ht_status quantize(ht_context *ctx, const ht_checkpoint *checkpoint, const char *output,
                           const ht_quantize_options *options, ht_plan **out_plan) {
     ht_plan *plan;
     HT_TRY(ht_plan_create(ctx, checkpoint, options, &plan));
     ht_text fingerprint = {0};
     ht_checkpoint_writer *writer = NULL;
-    ht_status status = ht_run_fingerprint(plan, checkpoint, options, &fingerprint);
+    ht_status status = read_samples(plan, checkpoint);
+    if (status == HT_OK)
+        status = ht_run_fingerprint(plan, checkpoint, options, &fingerprint);
     if (status == HT_OK) {
         static const char *const metadata[] = {"format", "pt", NULL};
         ht_writer_options how = {.shard_bytes = options->shard_bytes,

@@ -18,6 +18,7 @@
 #include "base/nearest.h"
 #include "base/status.h"
 #include "io/profile.h"
+#include "quant/samples.h"
 
 enum { LONGEST_RECIPE = 1 << 20, MESSAGE = 512 };
 
@@ -286,9 +287,28 @@ static ht_status read_gates(reader *r, yaml_node_t *value, ht_rule *unused) {
     return HT_OK;
 }
 
+static ht_status read_calibration(reader *r, yaml_node_t *value, ht_rule *unused) {
+    (void)unused;
+    if (value->type != YAML_MAPPING_NODE)
+        return bad(r, value, "calibration must be a mapping (mode: sequential, samples: 128, ...)");
+    const yaml_node_pair_t *first = value->data.mapping.pairs.start;
+    for (const yaml_node_pair_t *pair = first; pair < value->data.mapping.pairs.top; pair++) {
+        const char *name = NULL, *text = NULL;
+        HT_TRY(scalar(r, node_at(r, pair->key), "a key of calibration", &name));
+        HT_TRY(check_repeated(r, first, pair, name));
+        HT_TRY(scalar(r, node_at(r, pair->value), name, &text));
+        text = ht_arena_string(&r->recipe->arena, text, strlen(text));
+        if (!text)
+            return HT_ERR_MEMORY;
+        HT_TRY(placed(r, node_at(r, pair->key), ht_calibration_set(&r->recipe->calibration, name, text)));
+    }
+    return HT_OK;
+}
+
 static const key_row recipe_keys[] = {
-    {"version", read_version}, {"profile", read_profile},          {"preset", read_preset}, {"method", read_method},
-    {"options", read_options}, {"allow_mixed_groups", read_mixed}, {"gates", read_gates},   {"rules", read_rules},
+    {"version", read_version}, {"profile", read_profile}, {"preset", read_preset},
+    {"method", read_method},   {"options", read_options}, {"allow_mixed_groups", read_mixed},
+    {"gates", read_gates},     {"rules", read_rules},     {"calibration", read_calibration},
 };
 
 /* The rule that a preset adds after the recipe's own: every linear of the decoder blocks, experts included. */

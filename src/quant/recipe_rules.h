@@ -46,6 +46,7 @@ struct ht_recipe {
     ht_rule_options options; /* defaults for every rule */
     ht_settings settings;    /* likewise */
     ht_gates gates;
+    ht_calibration_options calibration; /* data is always NULL: a text is the call's */
     ht_rule *rule;
     size_t count;
     size_t patterns;

@@ -182,6 +182,8 @@ static ht_status run_method(ht_run *run, const ht_job *job, const ht_cast *cast)
     const ht_method *method = job->rule->method;
     if (method->cast_rows)
         return method->cast_rows(run->ctx, cast);
+    if (!method->quantize_rows) /* it sees whole matrices with their inputs; here are none: round */
+        return ht_cast_rows(run->ctx, cast);
     HT_TRY(method->quantize_rows(cast->format, cast->options, &job->settings, cast->x, cast->x_dtype, cast->rows,
                                  cast->cols, cast->planes));
     return cast->decoded ? ht_format_dequantize(cast->format, cast->planes, cast->rows, cast->cols, cast->decoded)
@@ -219,36 +221,64 @@ static const uint8_t *entry_data(const ht_job *job, size_t entry) {
     return (const uint8_t *)weight->plane[HT_PLANE_CODES] + entry * weight->stride[HT_PLANE_CODES];
 }
 
-ht_status ht_slice_quantize(ht_run *run, const ht_item *item, size_t worker) {
+/* The item's input rows: where they lie, or turned round in the worker's buffer. */
+static const uint8_t *item_input(const ht_run *run, const ht_item *item, size_t worker) {
     const ht_job *job = &run->plan->job[item->job];
     const ht_layout *layout = job->layout;
-    ht_run_scratch *scratch = &run->scratch[worker];
-    size_t rows = (size_t)item->count, row = (size_t)item->begin, size = element_bytes(job);
-    ht_dtype dtype = job->parameter->weight.format.element;
     const uint8_t *x = entry_data(job, item->entry);
-    if (job->parameter->weight.transposed) {
-        turn_round(x, layout->rows, layout->cols, row, rows, size, scratch->input);
-        x = scratch->input;
-    } else {
-        x += row * layout->cols * size;
+    size_t rows = (size_t)item->count, row = (size_t)item->begin, size = element_bytes(job);
+    if (!job->parameter->weight.transposed)
+        return x + row * layout->cols * size;
+    turn_round(x, layout->rows, layout->cols, row, rows, size, run->scratch[worker].input);
+    return run->scratch[worker].input;
+}
+
+void ht_slice_global(const ht_run *run, const ht_job *job, size_t entry, const ht_planes *planes) {
+    if (!planes->plane[HT_PLANE_GLOBAL])
+        return;
+    float global = ht_format_global(&job->layout->format, &job->row, &run->range[job->shared][entry]);
+    memcpy(planes->plane[HT_PLANE_GLOBAL], &global, sizeof global);
+}
+
+ht_status ht_slice_store(ht_run *run, const ht_item *item, const ht_planes *planes, size_t worker) {
+    const ht_job *job = &run->plan->job[item->job];
+    const ht_layout *layout = job->layout;
+    size_t strip = strip_rows(layout), rows = (size_t)item->count;
+    const uint8_t *x = item_input(run, item, worker);
+    float *decoded = run->scratch[worker].decoded;
+    for (size_t row = 0, n; row < rows; row += n) {
+        n = rows - row < strip ? rows - row : strip;
+        ht_planes here = ht_planes_at_row(&layout->format, planes, layout->cols, row);
+        HT_TRY(ht_format_dequantize(&layout->format, &here, n, layout->cols, decoded));
+        HT_TRY(compare_rows(run, item, x, row, n, decoded));
     }
-    ht_planes planes = place_planes(&layout->format, rows, layout->cols, scratch->planes);
-    if (planes.plane[HT_PLANE_GLOBAL]) {
-        float global = ht_format_global(&layout->format, &job->row, &run->range[job->shared][item->entry]);
-        memcpy(planes.plane[HT_PLANE_GLOBAL], &global, sizeof global);
-    }
+    return ht_layout_write(layout, run->writer, job->first, item->entry, (size_t)item->begin, rows, planes);
+}
+
+ht_status ht_slice_quantize_into(ht_run *run, const ht_item *item, const ht_planes *planes, size_t worker) {
+    const ht_job *job = &run->plan->job[item->job];
+    const ht_layout *layout = job->layout;
     ht_row_options how = job->row;
     if (has_fixed_scale(job))
         how.amax_lower = how.amax_upper = run->range[job->shared][item->entry].amax;
     const ht_cast cast = {.format = &layout->format,
                           .options = &how,
-                          .x = x,
-                          .x_dtype = dtype,
-                          .rows = rows,
+                          .x = item_input(run, item, worker),
+                          .x_dtype = job->parameter->weight.format.element,
+                          .rows = (size_t)item->count,
                           .cols = layout->cols,
-                          .planes = &planes};
-    HT_TRY(cast_slice(run, item, &cast, scratch->decoded));
-    return ht_layout_write(layout, run->writer, job->first, item->entry, row, rows, &planes);
+                          .planes = planes};
+    HT_TRY(cast_slice(run, item, &cast, run->scratch[worker].decoded));
+    return ht_layout_write(layout, run->writer, job->first, item->entry, (size_t)item->begin, (size_t)item->count,
+                           planes);
+}
+
+ht_status ht_slice_quantize(ht_run *run, const ht_item *item, size_t worker) {
+    const ht_job *job = &run->plan->job[item->job];
+    ht_planes planes =
+        place_planes(&job->layout->format, (size_t)item->count, job->layout->cols, run->scratch[worker].planes);
+    ht_slice_global(run, job, item->entry, &planes);
+    return ht_slice_quantize_into(run, item, &planes, worker);
 }
 
 ht_status ht_slice_copy(ht_run *run, const ht_item *item) {

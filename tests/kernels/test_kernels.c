@@ -125,7 +125,7 @@ static void test_rope(void) {
     CHECK(x[8] == y[8] && x[19] == y[19]);
 }
 
-static double gate_by_hand(const ht_gate *rule, double g, double u) {
+static double gate_by_hand(const ht_gate_function *rule, double g, double u) {
     if (rule->rule == HT_GATE_SILU)
         return g / (1 + exp(-g)) * u;
     if (rule->rule == HT_GATE_GELU_TANH)
@@ -136,7 +136,8 @@ static double gate_by_hand(const ht_gate *rule, double g, double u) {
 }
 
 static void test_gate(void) {
-    static const ht_gate RULES[] = {{HT_GATE_SILU, 0, 0}, {HT_GATE_GELU_TANH, 0, 0}, {HT_GATE_CLAMPED, 1.702f, 0.75f}};
+    static const ht_gate_function RULES[] = {
+        {HT_GATE_SILU, 0, 0}, {HT_GATE_GELU_TANH, 0, 0}, {HT_GATE_CLAMPED, 1.702f, 0.75f}};
     ht_gate_fn *best = ht_kernel_choose(HT_OPERATION_GATE, all_flags, NULL, 1)->fn.gate;
     enum { N = 101 };
     float *x = random_values(2 * N, 10), y[N], z[N];

@@ -104,7 +104,7 @@ static inline void gate_clamped(const float *gate, const float *up, size_t step,
     }
 }
 
-static inline void gate_body(const ht_gate *rule, const float *gate, const float *up, size_t step, size_t n,
+static inline void gate_body(const ht_gate_function *rule, const float *gate, const float *up, size_t step, size_t n,
                              float *out) {
     if (rule->rule == HT_GATE_CLAMPED)
         gate_clamped(gate, up, step, n, rule->alpha, rule->limit, out);

@@ -12,7 +12,8 @@ void ht_rope_f32_ref(float *x, size_t heads, size_t stride, const float *cosine,
     rope_body(x, heads, stride, cosine, sine, half);
 }
 
-void ht_gate_f32_ref(const ht_gate *rule, const float *gate, const float *up, size_t step, size_t n, float *out) {
+void ht_gate_f32_ref(const ht_gate_function *rule, const float *gate, const float *up, size_t step, size_t n,
+                     float *out) {
     gate_body(rule, gate, up, step, n, out);
 }
 

@@ -1,0 +1,107 @@
+/* The calibrated part of a run: the model block by block over the samples (docs/calibration.md).
+ *
+ *     calibrate.c          the blocks in their order; modes; what goes from one to the next
+ *     calibrate_block.c    linears of one block: which rows they read, what takes their place
+ *     calibrate_inputs.c   running samples, statistics on the way, in groups that fit the memory
+ *     calibrate_matrix.c   one matrix: its method, the guard, where the result goes
+ */
+#ifndef HT_QUANT_CALIBRATE_H
+#define HT_QUANT_CALIBRATE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "model/block.h"
+#include "quant/driver.h"
+#include "quant/hidden.h"
+#include "quant/moments.h"
+
+/* Rows that some linears read: a site, of one expert, as they are or quantized as the scheme says. */
+typedef struct ht_observed {
+    ht_site site;
+    size_t expert, cols;
+    int quantized;
+    ht_format format; /* of quantized rows */
+    ht_scale_rule rule;
+    unsigned what;                  /* of ht_moment; what any of the linears wants */
+    ht_moments *moments, *held_out; /* while its group is at work */
+    uint64_t routed;                /* rows that the model itself sends here, samples only */
+} ht_observed;
+
+/* A parameter of the block that is quantized: its planes, and the linears before and after. */
+typedef struct ht_exchange {
+    size_t job, remaining; /* matrices still to be done */
+    ht_linear **place, *before, *after;
+    ht_weight weight; /* planes in `memory` */
+    void *memory;     /* NULL: not there yet, or not needed any more */
+} ht_exchange;
+
+/* A matrix of it: one batch entry. */
+typedef struct ht_block_matrix {
+    size_t exchange, entry, observed;
+} ht_block_matrix;
+
+typedef struct ht_calibrator {
+    ht_run *run;
+    ht_context *ctx;
+    const ht_calibration *how;
+    const ht_samples *samples;
+    ht_model *model;   /* the float model */
+    ht_model *written; /* what an earlier run finished; NULL */
+    ht_sequence *sequence;
+    unsigned char *apart; /* by job */
+    ht_hidden *hidden;
+    size_t reserve; /* bytes that hidden states leave free */
+    /* The block at work. */
+    ht_arena arena;
+    size_t layer;
+    ht_observed *observed; /* by site and expert */
+    ht_exchange *exchange;
+    ht_block_matrix *matrix;
+    size_t observed_count, exchange_count, matrix_count;
+    size_t first_observed, end_observed; /* the group whose rows are being looked at */
+    int holding_out;                     /* the sample at work is held out */
+    float *inputs;                       /* quantized rows */
+    size_t input_values;
+    size_t matrices_done, matrices_total; /* of the run */
+    double started;
+} ht_calibrator;
+
+/* Open the model, find out which jobs are linears of its blocks (run->apart). Fails with UNSUPPORTED: the checkpoint is
+ * no model that can be run. */
+ht_status ht_calibrate_open(ht_run *run, const char *model, ht_calibrator **out);
+/* Quantize them. Every other job is complete. */
+ht_status ht_calibrate_run(ht_calibrator *calibrator);
+void ht_calibrate_close(ht_calibrator *calibrator); /* NULL is allowed */
+
+/* --- calibrate_block.c ----------------------------------------------------------------------------------------- */
+
+/* The block's linears that are quantized; nothing is allocated but their list. */
+ht_status ht_block_open(ht_calibrator *c, size_t layer);
+void ht_block_close(ht_calibrator *c);
+/* Everything of the block was complete before this run. */
+int ht_block_is_done(const ht_calibrator *c);
+/* Planes for a parameter; its linear, once they are filled. */
+ht_status ht_exchange_open(ht_calibrator *c, ht_exchange *exchange);
+ht_status ht_exchange_put(ht_calibrator *c, ht_exchange *exchange);
+/* The float linear again, and the planes go. */
+void ht_exchange_undo(ht_calibrator *c, ht_exchange *exchange);
+/* Bytes of its planes. */
+size_t ht_exchange_bytes(const ht_calibrator *c, const ht_exchange *exchange);
+
+/* --- calibrate_inputs.c ---------------------------------------------------------------------------------------- */
+
+/* Run all samples through the block. store: their rows become those behind it. With `model`: that model's block. */
+ht_status ht_block_propagate(ht_calibrator *c, ht_model *model, const ht_watch *watch, int store);
+/* Statistics of the sites in `sites` (a bit each) and then ht_matrix_quantize for every matrix that reads them, in
+ * groups. store: the last time that samples are run, they go through the whole block and their rows are kept. */
+ht_status ht_block_stage(ht_calibrator *c, unsigned sites, int store);
+
+/* --- calibrate_matrix.c ---------------------------------------------------------------------------------------- */
+
+/* Choose codes for every matrix of the group at work, write them, report. */
+ht_status ht_block_quantize(ht_calibrator *c);
+/* Most bytes that this takes beside statistics and planes. */
+size_t ht_matrix_bytes(const ht_calibrator *c);
+
+#endif

@@ -1,0 +1,33 @@
+/* What the tests of calibrated runs share: tiny models that have a tokenizer, runs with everything set, comparisons. */
+#ifndef HT_TESTS_QUANT_CALIBRATED_H
+#define HT_TESTS_QUANT_CALIBRATED_H
+
+#include <stddef.h>
+
+#include <halftone/quant.h>
+
+/* A run: how it is to be done, and what of the context. */
+typedef struct calibrated {
+    ht_quantize_options options;
+    size_t threads, memory_limit;
+    ht_cancelled_fn *cancelled;
+    void *user;
+} calibrated;
+
+/* Scheme and method; the first text of the test data, `samples` windows of `length` tokens. */
+calibrated calibrated_run(const char *scheme, const char *method, size_t samples, size_t length);
+/* In a context of its own. plan may be NULL; otherwise it is filled with copies of the plan's rows, `count` of them,
+ * texts included, to be freed with free. */
+ht_status calibrated_quantize(const calibrated *run, const char *input, const char *output, ht_plan_tensor **rows,
+                              size_t *count);
+/* tests/data/tiny/<family> with a tokenizer that knows bytes, in a fresh directory. */
+const char *calibrated_family(const char *family);
+/* A new path in the scratch directory. */
+const char *calibrated_fresh(void);
+/* Are the files of two directories equal, by names and bytes? */
+int calibrated_same(const char *a, const char *b);
+void calibrated_remove(const char *path);
+
+extern const char *const calibrated_families[]; /* NULL last */
+
+#endif
