@@ -38,6 +38,20 @@ static size_t parts(size_t count, size_t each) {
     return (count + each - 1) / each;
 }
 
+typedef float quad __attribute__((vector_size(16), aligned(4), may_alias));
+
+/* to[q][i] = at[i][q] for a square of four. */
+static inline void turn(const float *at, size_t step, float *to, size_t width) {
+    quad a = *(const quad *)at, b = *(const quad *)(at + step);
+    quad c = *(const quad *)(at + 2 * step), d = *(const quad *)(at + 3 * step);
+    quad ab = __builtin_shufflevector(a, b, 0, 4, 1, 5), cd = __builtin_shufflevector(c, d, 0, 4, 1, 5);
+    quad ab2 = __builtin_shufflevector(a, b, 2, 6, 3, 7), cd2 = __builtin_shufflevector(c, d, 2, 6, 3, 7);
+    *(quad *)to = __builtin_shufflevector(ab, cd, 0, 1, 4, 5);
+    *(quad *)(to + width) = __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
+    *(quad *)(to + 2 * width) = __builtin_shufflevector(ab2, cd2, 0, 1, 4, 5);
+    *(quad *)(to + 3 * width) = __builtin_shufflevector(ab2, cd2, 2, 3, 6, 7);
+}
+
 /* One panel: `width` neighbours of every step, `count` of them real. width is a constant at both calls, so that copies
  * of whole steps are a few moves. */
 static inline __attribute__((always_inline)) void pack(const ht_dense_operand *from, size_t first, size_t count,
@@ -48,10 +62,16 @@ static inline __attribute__((always_inline)) void pack(const ht_dense_operand *f
     if (from->step == 1 && count == width)
         for (size_t q = 0; q < depth; q++)
             memcpy(to + q * width, at + q * from->step_k, width * sizeof *to);
-    else
-        for (size_t i = 0; i < count; i++)
-            for (size_t q = 0; q < depth; q++)
-                to[q * width + i] = at[i * from->step + q * from->step_k];
+    size_t rows = 0;
+    if (from->step == 1 && count == width)
+        return;
+    if (from->step_k == 1)
+        for (; rows + 4 <= count; rows += 4)
+            for (size_t q = 0; q + 4 <= depth; q += 4)
+                turn(at + rows * from->step + q, from->step, to + q * width + rows, width);
+    for (size_t i = 0; i < count; i++)
+        for (size_t q = i < rows ? depth / 4 * 4 : 0; q < depth; q++)
+            to[q * width + i] = at[i * from->step + q * from->step_k];
 }
 
 static ht_status pack_panels(void *arg, size_t index, size_t worker) {

@@ -22,10 +22,7 @@ static size_t scale_index(const ht_grid *grid, size_t row, size_t unit) {
 /* codes of y, then what they decode to times the cell's scale. */
 static void finish(const ht_grid *grid, const ht_grid_cell *cell, const float *y, size_t n, float *values,
                    uint8_t *codes) {
-    if (n == 1 && grid->format.element != HT_I8) /* MXINT8 has no scalar form */
-        *codes = (uint8_t)ht_element_encode(grid->format.element, *y);
-    else
-        ht_lanes_encode(grid->format.element, y, n, codes);
+    ht_lanes_encode(grid->format.element, y, n, codes);
     for (size_t i = 0; i < n; i++)
         values[i] = grid->values[codes[i]] * cell->scale;
 }

@@ -16,7 +16,7 @@
 #include "base/status.h"
 #include "ops/dense.h"
 
-enum { CHUNK_ROWS = 512, CHUNK_COLS = 512, ROUND_ROWS = 16 };
+enum { CHUNK_ROWS = 1024, CHUNK_COLS = 256, ROUND_ROWS = 16 };
 
 static size_t least(size_t a, size_t b) {
     return a < b ? a : b;
