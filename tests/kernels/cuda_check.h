@@ -95,6 +95,8 @@ void cuda_check_grouped(void);
 void cuda_bench_grouped(void);
 void cuda_check_cast(void);
 void cuda_bench_cast(void);
+void cuda_check_format(void);
+void cuda_bench_format(void);
 void cuda_check_gemv(void);
 void cuda_bench_gemv(void);
 

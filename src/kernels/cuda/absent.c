@@ -62,3 +62,44 @@ ht_status ht_cuda_gemv(ht_gemv_weight kind, const void *packed, size_t n, size_t
     (void)kind, (void)packed, (void)n, (void)k, (void)x, (void)m, (void)y, (void)stream;
     return absent("cuda gemv");
 }
+
+ht_status ht_cuda_cast(const ht_cuda_cast_args *args, ht_stream *stream) {
+    (void)args, (void)stream;
+    return absent("cuda cast");
+}
+
+ht_status ht_cuda_amax(const void *x, ht_dtype x_dtype, size_t count, int skip_nan, uint32_t *bits, ht_stream *stream) {
+    (void)x, (void)x_dtype, (void)count, (void)skip_nan, (void)bits, (void)stream;
+    return absent("cuda amax");
+}
+
+ht_status ht_cuda_nvfp4_global(const ht_format *format, const ht_row_options *options, const uint32_t *amax_bits,
+                               float *global, ht_stream *stream) {
+    (void)format, (void)options, (void)amax_bits, (void)global, (void)stream;
+    return absent("cuda cast");
+}
+
+ht_status ht_cuda_decode(const ht_format *format, const ht_planes *in, size_t rows, size_t cols, void *out,
+                         ht_dtype out_dtype, ht_stream *stream) {
+    (void)format, (void)in, (void)rows, (void)cols, (void)out, (void)out_dtype, (void)stream;
+    return absent("cuda decoding");
+}
+
+ht_status ht_cuda_cast_fp8_jagged(const void *x, size_t rows, size_t cols, const int32_t *offsets, size_t groups,
+                                  int power_of_two, uint8_t *codes, float *scales, ht_stream *stream) {
+    (void)x, (void)rows, (void)cols, (void)offsets, (void)groups, (void)power_of_two, (void)codes, (void)scales;
+    (void)stream;
+    return absent("cuda jagged cast");
+}
+
+ht_status ht_cuda_nvfp4_hadamard(const void *x, size_t rows, size_t cols, const int8_t *sign, void *out,
+                                 ht_stream *stream) {
+    (void)x, (void)rows, (void)cols, (void)sign, (void)out, (void)stream;
+    return absent("cuda transform");
+}
+
+ht_status ht_cuda_fold_mxfp8(const uint8_t *codes, const uint8_t *scales, size_t rows, size_t cols, uint8_t *out,
+                             float *out_scales, size_t lds, ht_stream *stream) {
+    (void)codes, (void)scales, (void)rows, (void)cols, (void)out, (void)out_scales, (void)lds, (void)stream;
+    return absent("cuda mxfp8 fold");
+}

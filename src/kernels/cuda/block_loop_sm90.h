@@ -12,7 +12,7 @@
 #ifndef HT_KERNELS_CUDA_BLOCK_LOOP_SM90_H
 #define HT_KERNELS_CUDA_BLOCK_LOOP_SM90_H
 
-#include "kernels/cuda/gemm_sm90.h"
+#include "kernels/cuda/gemm_store_sm90.h"
 
 enum { HT_BLOCK = 128, HT_BLOCK_CLUSTER = 2 };
 

@@ -135,6 +135,55 @@ ht_status ht_cuda_cast_fp8_block(const void *x, size_t rows, size_t cols, uint8_
 ht_status ht_cuda_expand_mxfp8(const uint8_t *codes, const uint8_t *scales, size_t rows, size_t cols, void *out,
                                ht_stream *stream);
 
+/* Rows or values to a format of the library: ht_format_quantize on the GPU, the same bits. planes point to device
+ * memory; HT_PLANE_GLOBAL is read (ht_cuda_nvfp4_global). x bf16 or f32, 16-byte aligned, cols a multiple of 8. MX
+ * e4m3, e5m2, e2m1 (rules floor, rceil, ceil, even) · NVFP4 per 16 or 16 x 16, either global rule, both recipes FLOAT8
+ * e4m3, e5m2 and INT int8, int4 symmetric: per 16 to 256 of a row, row, 128 x 128, matrix; f32 scales tiled_scales:
+ * byte scales in 128 x 4 tiles (ht_swizzle_bytes of them). lds: f32 scales of a row's blocks transposed, [blocks of a
+ * row, lds]. stochastic: e2m1 rounds by Philox stream (seed, stream), word i for value i of the matrix. scratch: 4
+ * bytes, for one scale per matrix. options NULL: defaults (MX needs a rule). */
+typedef struct ht_cuda_cast_args {
+    const ht_format *format;
+    const ht_row_options *options;
+    const void *x;
+    ht_dtype x_dtype;
+    size_t rows, cols;
+    ht_planes planes;
+    int tiled_scales;
+    size_t lds;
+    int stochastic;
+    uint64_t seed, stream;
+    void *scratch;
+} ht_cuda_cast_args;
+ht_status ht_cuda_cast(const ht_cuda_cast_args *args, ht_stream *stream);
+
+/* f32 bits of the largest magnitude of x; count a multiple of 8. NaN counts as larger than Inf, or not at all. */
+ht_status ht_cuda_amax(const void *x, ht_dtype x_dtype, size_t count, int skip_nan, uint32_t *bits, ht_stream *stream);
+/* ht_format_global of a matrix with that largest magnitude (skip_nan), into a device number. */
+ht_status ht_cuda_nvfp4_global(const ht_format *format, const ht_row_options *options, const uint32_t *amax_bits,
+                               float *global, ht_stream *stream);
+
+/* ht_format_dequantize on the GPU, to f32 (the same bits) or bf16: MX, NVFP4, FLOAT8, symmetric int8 and int4, code
+ * books with f32 scales (nf4_flat, fp4_flat). planes on the device; cols a multiple of 8. */
+ht_status ht_cuda_decode(const ht_format *format, const ht_planes *in, size_t rows, size_t cols, void *out,
+                         ht_dtype out_dtype, ht_stream *stream);
+
+/* x [rows, cols] bf16 to e4m3 with a scale per column and group of rows, transposed: codes [cols, rows], scales
+ * [groups, cols] = 448 / largest magnitude, rounded down to a power of two on request; values are multiplied by them.
+ * offsets [groups] i32 on the device: cumulative ends. Rows past the last group are not written. cols a multiple of 64.
+ */
+ht_status ht_cuda_cast_fp8_jagged(const void *x, size_t rows, size_t cols, const int32_t *offsets, size_t groups,
+                                  int power_of_two, uint8_t *codes, float *scales, ht_stream *stream);
+
+/* ht_nvfp4_hadamard on the GPU: x [rows, cols] bf16, out [cols, rows] bf16, sign [16] on the host or NULL. */
+ht_status ht_cuda_nvfp4_hadamard(const void *x, size_t rows, size_t cols, const int8_t *sign, void *out,
+                                 ht_stream *stream);
+
+/* MXFP8 [rows, cols] to e4m3 with one power of two per 128 of a row, out_scales [cols / 128, lds], or with lds 0 per
+ * 128 x 128, out_scales [ceil(rows / 128), cols / 128]: operands of ht_cuda_gemm_block. */
+ht_status ht_cuda_fold_mxfp8(const uint8_t *codes, const uint8_t *scales, size_t rows, size_t cols, uint8_t *out,
+                             float *out_scales, size_t lds, ht_stream *stream);
+
 /* --- Low-bit weights times few rows ------------------------------------------------------------------------------ */
 
 typedef enum ht_gemv_weight {

@@ -7,7 +7,7 @@
 #ifndef HT_KERNELS_CUDA_GEMM_LOOP_SM90_H
 #define HT_KERNELS_CUDA_GEMM_LOOP_SM90_H
 
-#include "kernels/cuda/gemm_sm90.h"
+#include "kernels/cuda/gemm_store_sm90.h"
 
 /* One stage: wait for its tiles, issue four products, and give back the stage before once its products are done. */
 template <int FP8, class RING, int CLUSTER, int GROUPS>
