@@ -2,10 +2,12 @@
 #ifndef HT_KERNELS_BODY_CAST_INT_H
 #define HT_KERNELS_BODY_CAST_INT_H
 
+#include <float.h>
+
 #include "format/int.h"
 #include "format/pack.h"
 #include "format/tile.h"
-#include "kernels/body/cast.h"
+#include "kernels/body/cast_half.h"
 
 /* What the rows of a cast have in common. */
 typedef struct int_cast {
@@ -103,6 +105,85 @@ WIDE void int_tile(const ht_cast *cast, const int_cast *how, const ht_affine *a,
     }
 }
 
+/* --- Symmetric codes of 4 or 8 bits, 16 blocks at a time -------------------------------------------------------- */
+
+enum { INT_BLOCKS = 16 };
+
+/* Blocks follow each other without gaps, in the values and in whole bytes of codes, 32 values at a time. */
+static int int_is_regular(const ht_cast *cast, const int_cast *how) {
+    const ht_format *format = cast->format;
+    const ht_row_options *o = cast->options;
+    size_t width = format->block_cols ? format->block_cols : cast->cols;
+    return (how->bits == 8 || (how->bits == 4 && how->packing != HT_PACK_BYTES)) && format->zero == HT_DTYPE_NONE &&
+           format->scale == HT_F32 && o->int_rule == HT_INT_SYMMETRIC && o->code_rule == HT_CODE_RECIPROCAL &&
+           !(o->scale > 0) && width % HALF_LANES == 0 && cast->cols % width == 0;
+}
+
+/* 32 values: codes as signed integers in 16-bit lanes. y is far inside 16 bits after its bounds. */
+WIDE wh int_pair(const ht_cast *cast, size_t at, wf unit, const ht_affine *a) {
+    wi q[2];
+    for (size_t half = 0; half < 2; half++) {
+        wf y = w_mul(cast_values(cast, at + half * CAST_LANES), unit);
+        q[half] = w_nearest(w_most(w_least(y, w_float(2048)), w_float(-2048)));
+    }
+    wh both = h_add(h_narrow_signed(q[0], q[1]), h_int(a->middle));
+    return h_max(h_min(both, h_int(a->qmax)), h_int(a->qmin));
+}
+
+WIDE void int_decode_pair(wh q, const ht_affine *a, float scale, float *decoded) {
+    for (int half = 0; half < 2; half++) {
+        wf value = w_sub(w_from_int(h_widen_signed(q, half)), w_float((float)a->middle));
+        w_store(decoded + half * CAST_LANES, w_mul(value, w_float(scale)));
+    }
+}
+
+/* count <= 16 blocks from `block` on. Bits and packing are constants. */
+WIDE void int_regular_chunk(const ht_cast *cast, const int_cast *how, const ht_affine *a, size_t block, size_t count,
+                            size_t width, unsigned bits, ht_packing packing) {
+    uint32_t amax[INT_BLOCKS] = {0};
+    float scales[INT_BLOCKS], units[INT_BLOCKS];
+    uint8_t line[CAST_LINE];
+    float epsilon = cast->options->epsilon > 0 ? cast->options->epsilon : FLT_MIN;
+    for (size_t b = 0; b < count; b++)
+        amax[b] = cast_run_amax(cast, (block + b) * width, width);
+    wi largest = w_load_int(amax);
+    wm odd = w_above(largest, w_int(0x7f7fffffu));
+    wf scale = w_div(w_from_bits(largest), w_float((float)(a->qmax - a->qmin) / 2));
+    scale = w_least(w_most(scale, w_float(epsilon)), w_float(FLT_MAX));
+    w_store(units, w_from_bits(w_choose(odd, w_int(0), w_bits(w_div(w_float(1), scale)))));
+    w_store(scales, w_from_bits(w_choose(odd, w_int(0x7fc00000u), w_bits(scale))));
+    memcpy((float *)cast->planes->plane[HT_PLANE_SCALES] + block, scales, count * sizeof *scales);
+    for (size_t b = 0; b < count; b++) {
+        size_t first = (block + b) * width;
+        uint8_t *codes = (uint8_t *)cast->planes->plane[HT_PLANE_CODES] + first * bits / 8;
+        int streams = cast->streams && cast_is_line(codes, width * bits / 8);
+        for (size_t i = 0; i < width; i += HALF_LANES) {
+            wh q = amax[b] < 0x7f800000u ? int_pair(cast, first + i, w_float(units[b]), a) : h_int(a->middle);
+            wh stored = h_and(h_add(q, h_int((int)how->add)), h_int((int)how->mask));
+            size_t at = i * bits / 8;
+            half_put(packing, bits, streams ? line + at % CAST_LINE : codes + at, 0, h_bytes(stored));
+            if (streams && (at + HALF_LANES * bits / 8) % CAST_LINE == 0)
+                cast_stream(codes + at / CAST_LINE * CAST_LINE, line, CAST_LINE);
+            if (cast->decoded)
+                int_decode_pair(q, a, scales[b], cast->decoded + first + i);
+        }
+    }
+}
+
+WIDE ht_status int_regular(const ht_cast *cast, const int_cast *how, unsigned bits, ht_packing packing) {
+    const ht_affine a = ht_affine_rules(cast->format, cast->options);
+    size_t width = cast->format->block_cols ? cast->format->block_cols : cast->cols;
+    size_t blocks = cast->rows * (cast->cols / width);
+    for (size_t b = 0; b < blocks; b += INT_BLOCKS)
+        int_regular_chunk(cast, how, &a, b, blocks - b < INT_BLOCKS ? blocks - b : INT_BLOCKS, width, bits, packing);
+    if (cast->streams)
+        w_fence();
+    return HT_OK;
+}
+
+/* --- All others, block by block ------------------------------------------------------------------------------------
+ */
+
 WIDE ht_status int_all(const ht_cast *cast, const int divides) {
     const ht_format *format = cast->format;
     const int_cast how = int_cast_of(format);
@@ -181,6 +262,13 @@ static inline ht_status dequantize_int(const ht_uncast *uncast) {
 }
 
 static inline ht_status quantize_int(const ht_cast *cast) {
+    const int_cast how = int_cast_of(cast->format);
+    if (int_is_regular(cast, &how)) {
+        if (how.bits == 8)
+            return int_regular(cast, &how, 8, HT_PACK_BYTES);
+        return how.packing == HT_PACK_HIGH ? int_regular(cast, &how, 4, HT_PACK_HIGH)
+                                           : int_regular(cast, &how, 4, HT_PACK_LOW);
+    }
     return cast->options->code_rule == HT_CODE_DIVIDE ? int_all(cast, 1) : int_all(cast, 0);
 }
 

@@ -5,7 +5,7 @@
 #include <float.h>
 
 #include "format/nvfp4.h"
-#include "kernels/body/cast.h"
+#include "kernels/body/cast_half.h"
 
 enum { NVFP4_BLOCK = 16, NVFP4_BLOCKS = 16, NVFP4_NAN = 0x7f };
 
@@ -37,38 +37,68 @@ WIDE wf nvfp4_encode_factors(const ht_nvfp4_rules *rules, wf scale) {
     return w_least(w_div(w_float(inverse), scale), most);
 }
 
-/* count <= 16 blocks from `block` on. */
+/* One block, scaled by its factor. */
+WIDE wf nvfp4_scaled(const ht_cast *cast, size_t at, float factor, int by_division) {
+    wf values = cast_values(cast, at);
+    return by_division ? w_div(values, w_float(factor)) : w_mul(values, w_float(factor));
+}
+
+/* Codes of a pair of blocks, one a byte, in 16-bit lanes; NaN among them goes the slow way. */
+WIDE wh nvfp4_pair(wf low, wf high) {
+    wh halves = h_odd(low, high), magnitude = h_magnitude(halves);
+    if (h_any_above(magnitude, h_int(HALF_INF)))
+        return h_narrow(w_encode_any(low, CAST_E2M1), w_encode_any(high, CAST_E2M1));
+    wh code = half_encode_magnitude(half_exponent_field(magnitude, CAST_E2M1), magnitude, CAST_E2M1);
+    return half_with_sign(code, halves, CAST_E2M1);
+}
+
+/* A block that is not finite. */
+static void nvfp4_no_number(ht_packing packing, uint8_t *run, size_t b, float *decoded) {
+    w_put(packing, 4, run, b * NVFP4_BLOCK, w_int(7));
+    if (decoded)
+        w_store(decoded, w_from_bits(w_int(0x7fc00000u)));
+}
+
+/* count <= 16 blocks from `block` on; pairs of them fill a register of codes. */
 WIDE void nvfp4_chunk(const ht_cast *cast, const ht_nvfp4_rules *rules, size_t block, size_t count,
                       ht_packing packing) {
-    float x[NVFP4_BLOCK * NVFP4_BLOCKS], factors[NVFP4_BLOCKS], back[NVFP4_BLOCKS];
-    uint32_t amax[NVFP4_BLOCKS] = {0}, codes[NVFP4_BLOCKS];
-    size_t at = block * NVFP4_BLOCK;
-    size_t bytes = count * NVFP4_BLOCK / (packing == HT_PACK_BYTES ? 1 : 2);
-    uint8_t lines[NVFP4_BLOCK * NVFP4_BLOCKS];
+    float factors[NVFP4_BLOCKS], back[NVFP4_BLOCKS];
+    uint32_t amax[NVFP4_BLOCKS] = {0};
+    size_t at = block * NVFP4_BLOCK, bytes = count * NVFP4_BLOCK / (packing == HT_PACK_BYTES ? 1 : 2);
+    uint8_t lines[NVFP4_BLOCK * NVFP4_BLOCKS], codes[NVFP4_BLOCKS];
     uint8_t *place = (uint8_t *)cast->planes->plane[HT_PLANE_CODES] + (packing == HT_PACK_BYTES ? at : at / 2);
-    int streams = cast->streams && cast_is_line(place, bytes);
+    int streams = cast->streams && cast_is_line(place, bytes), by_division = rules->divides && !rules->training;
     uint8_t *run = streams ? lines : place;
-    uint8_t *scales = (uint8_t *)cast->planes->plane[HT_PLANE_SCALES] + block;
-    int by_division = rules->divides && !rules->training;
-    cast_load(cast->x, cast->x_dtype, at, count * NVFP4_BLOCK, x);
     for (size_t b = 0; b < count; b++)
-        amax[b] = cast_amax(x + b * NVFP4_BLOCK, NVFP4_BLOCK);
+        amax[b] = w_largest(w_magnitude(cast_values(cast, at + b * NVFP4_BLOCK)));
     wi largest = w_load_int(amax), code = nvfp4_scale_codes(rules, w_from_bits(largest));
     wf scale = w_decode(code, CAST_E4M3), global = w_float(rules->global);
+    wm odd = w_above(largest, w_int(0x7f7fffffu));
     w_store(factors, nvfp4_encode_factors(rules, scale));
     w_store(back, rules->divides ? w_div(scale, global) : w_mul(scale, global));
-    w_store_int(codes, w_choose(w_above(largest, w_int(0x7f7fffffu)), w_int(NVFP4_NAN), code));
-    for (size_t b = 0; b < count; b++) {
-        wf values = w_load(x + b * NVFP4_BLOCK), factor = w_float(factors[b]), unit = w_float(back[b]);
-        wi four = w_encode_any(by_division ? w_div(values, factor) : w_mul(values, factor), CAST_E2M1);
-        scales[b] = (uint8_t)codes[b];
-        if (codes[b] == NVFP4_NAN) {
-            four = w_int(7);
-            unit = w_from_bits(w_int(0x7fc00000u));
+    w_put_bytes(codes, w_bytes(w_choose(odd, w_int(NVFP4_NAN), code)));
+    memcpy((uint8_t *)cast->planes->plane[HT_PLANE_SCALES] + block, codes, count);
+    for (size_t b = 0; b < count; b += 2) {
+        size_t next = b + 1 < count ? b + 1 : b, here = at + b * NVFP4_BLOCK;
+        wf low = nvfp4_scaled(cast, here, factors[b], by_division);
+        wf high = nvfp4_scaled(cast, at + next * NVFP4_BLOCK, factors[next], by_division);
+        __m256i pair = h_bytes(nvfp4_pair(low, high));
+        wi first = w_from_bytes(_mm256_castsi256_si128(pair));
+        if (next != b)
+            half_put(packing, 4, run, b * NVFP4_BLOCK, pair);
+        else
+            w_put(packing, 4, run, b * NVFP4_BLOCK, first);
+        if (cast->decoded) {
+            wf table = w_load(cast_e2m1_values);
+            wi second = w_from_bytes(_mm256_extracti128_si256(pair, 1));
+            w_store(cast->decoded + here, w_mul(w_lookup(table, first), w_float(back[b])));
+            if (next != b)
+                w_store(cast->decoded + here + NVFP4_BLOCK, w_mul(w_lookup(table, second), w_float(back[next])));
         }
-        w_put(packing, 4, run, b * NVFP4_BLOCK, four);
-        if (cast->decoded)
-            w_store(cast->decoded + at + b * NVFP4_BLOCK, w_mul(w_lookup(w_load(cast_e2m1_values), four), unit));
+    }
+    for (unsigned rest = w_mask(odd) & ((1u << count) - 1); rest; rest &= rest - 1) {
+        size_t b = (size_t)__builtin_ctz(rest);
+        nvfp4_no_number(packing, run, b, cast->decoded ? cast->decoded + at + b * NVFP4_BLOCK : NULL);
     }
     if (streams)
         cast_stream(place, lines, bytes);

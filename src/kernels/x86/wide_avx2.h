@@ -183,6 +183,107 @@ WIDE wf w_lookup(wf table, wi index) {
     return (wf){wide_lookup(table, index.a), wide_lookup(table, index.b)};
 }
 
+/* --- 32 lanes of 16 bits ------------------------------------------------------------------------------------------ */
+
+typedef struct wh {
+    __m256i a, b;
+} wh;
+
+WIDE wh h_load(const void *p) {
+    return (wh){_mm256_loadu_si256((const __m256i *)p), _mm256_loadu_si256((const __m256i *)p + 1)};
+}
+WIDE void h_store(void *p, wh x) {
+    _mm256_storeu_si256((__m256i *)p, x.a);
+    _mm256_storeu_si256((__m256i *)p + 1, x.b);
+}
+WIDE wh h_int(int x) {
+    return (wh){_mm256_set1_epi16((short)x), _mm256_set1_epi16((short)x)};
+}
+WIDE wh h_and(wh x, wh y) {
+    return (wh){_mm256_and_si256(x.a, y.a), _mm256_and_si256(x.b, y.b)};
+}
+WIDE wh h_or(wh x, wh y) {
+    return (wh){_mm256_or_si256(x.a, y.a), _mm256_or_si256(x.b, y.b)};
+}
+WIDE wh h_add(wh x, wh y) {
+    return (wh){_mm256_add_epi16(x.a, y.a), _mm256_add_epi16(x.b, y.b)};
+}
+WIDE wh h_sub(wh x, wh y) {
+    return (wh){_mm256_sub_epi16(x.a, y.a), _mm256_sub_epi16(x.b, y.b)};
+}
+WIDE wh h_min(wh x, wh y) {
+    return (wh){_mm256_min_epi16(x.a, y.a), _mm256_min_epi16(x.b, y.b)};
+}
+WIDE wh h_max(wh x, wh y) {
+    return (wh){_mm256_max_epi16(x.a, y.a), _mm256_max_epi16(x.b, y.b)};
+}
+WIDE wh h_right(wh x, unsigned n) {
+    return (wh){_mm256_srli_epi16(x.a, (int)n), _mm256_srli_epi16(x.b, (int)n)};
+}
+WIDE wh h_right_signed(wh x, unsigned n) {
+    return (wh){_mm256_srai_epi16(x.a, (int)n), _mm256_srai_epi16(x.b, (int)n)};
+}
+WIDE wh wide_above(wh x, wh y) {
+    return (wh){_mm256_cmpgt_epi16(x.a, y.a), _mm256_cmpgt_epi16(x.b, y.b)};
+}
+WIDE wh h_if_above(wh x, wh y, int value) {
+    return h_and(wide_above(x, y), h_int(value));
+}
+WIDE wh h_choose_above(wh x, wh y, wh then, wh otherwise) {
+    wh c = wide_above(x, y);
+    return (wh){_mm256_blendv_epi8(otherwise.a, then.a, c.a), _mm256_blendv_epi8(otherwise.b, then.b, c.b)};
+}
+WIDE int wide_any(wh x) {
+    return _mm256_movemask_epi8(_mm256_or_si256(x.a, x.b)) != 0;
+}
+WIDE int h_any_above(wh x, wh y) {
+    return wide_any(wide_above(x, y));
+}
+WIDE int h_any_above_where(wh x, wh y, wh where) {
+    wh c = wide_above(x, y), zero = h_int(0);
+    wh empty = {_mm256_cmpeq_epi16(where.a, zero.a), _mm256_cmpeq_epi16(where.b, zero.b)};
+    return wide_any((wh){_mm256_andnot_si256(empty.a, c.a), _mm256_andnot_si256(empty.b, c.b)});
+}
+WIDE uint16_t h_largest(wh x) {
+    __m256i h = _mm256_max_epu16(x.a, x.b);
+    __m128i q = _mm_max_epu16(_mm256_castsi256_si128(h), _mm256_extracti128_si256(h, 1));
+    q = _mm_minpos_epu16(_mm_xor_si128(q, _mm_set1_epi16(-1)));
+    return (uint16_t)~_mm_cvtsi128_si32(q);
+}
+WIDE __m256i wide_pairs(__m256i low, __m256i high) { /* 16 words of 16 lanes below 2^16 */
+    return _mm256_permute4x64_epi64(_mm256_packus_epi32(low, high), 0xd8);
+}
+WIDE __m256i wide_odd(__m256 x) {
+    __m256i u = _mm256_castps_si256(x), lost = _mm256_and_si256(u, _mm256_set1_epi32(0xffff));
+    lost = _mm256_srli_epi32(_mm256_add_epi32(lost, _mm256_set1_epi32(0xffff)), 16);
+    return _mm256_or_si256(_mm256_srli_epi32(u, 16), lost);
+}
+WIDE wh h_odd(wf low, wf high) {
+    return (wh){wide_pairs(wide_odd(low.a), wide_odd(low.b)), wide_pairs(wide_odd(high.a), wide_odd(high.b))};
+}
+WIDE wi h_widen(wh x, int half) {
+    __m256i h = half ? x.b : x.a;
+    return (wi){_mm256_cvtepu16_epi32(_mm256_castsi256_si128(h)),
+                _mm256_cvtepu16_epi32(_mm256_extracti128_si256(h, 1))};
+}
+WIDE wh h_narrow(wi low, wi high) {
+    return (wh){wide_pairs(low.a, low.b), wide_pairs(high.a, high.b)};
+}
+WIDE wi h_widen_signed(wh x, int half) {
+    __m256i h = half ? x.b : x.a;
+    return (wi){_mm256_cvtepi16_epi32(_mm256_castsi256_si128(h)),
+                _mm256_cvtepi16_epi32(_mm256_extracti128_si256(h, 1))};
+}
+WIDE wh h_narrow_signed(wi low, wi high) {
+    return (wh){_mm256_permute4x64_epi64(_mm256_packs_epi32(low.a, low.b), 0xd8),
+                _mm256_permute4x64_epi64(_mm256_packs_epi32(high.a, high.b), 0xd8)};
+}
+WIDE __m256i h_bytes(wh x) {
+    __m256i low = _mm256_set1_epi16(255);
+    __m256i both = _mm256_packus_epi16(_mm256_and_si256(x.a, low), _mm256_and_si256(x.b, low));
+    return _mm256_permute4x64_epi64(both, 0xd8);
+}
+
 WIDE wd wd_zero(void) {
     return (wd){_mm256_setzero_pd(), _mm256_setzero_pd()};
 }

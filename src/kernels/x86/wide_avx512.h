@@ -152,6 +152,94 @@ WIDE wf w_lookup(wf table, wi index) {
     return _mm512_permutexvar_ps(index, table);
 }
 
+/* --- 32 lanes of 16 bits: bf16 as numbers, codes --------------------------------------------------------------- */
+
+typedef __m512i wh;
+
+WIDE wh h_load(const void *p) {
+    return _mm512_loadu_si512(p);
+}
+WIDE void h_store(void *p, wh x) {
+    _mm512_storeu_si512(p, x);
+}
+WIDE wh h_int(int x) {
+    return _mm512_set1_epi16((short)x);
+}
+WIDE wh h_and(wh a, wh b) {
+    return _mm512_and_si512(a, b);
+}
+WIDE wh h_or(wh a, wh b) {
+    return _mm512_or_si512(a, b);
+}
+WIDE wh h_add(wh a, wh b) {
+    return _mm512_add_epi16(a, b);
+}
+WIDE wh h_sub(wh a, wh b) {
+    return _mm512_sub_epi16(a, b);
+}
+WIDE wh h_min(wh a, wh b) { /* signed */
+    return _mm512_min_epi16(a, b);
+}
+WIDE wh h_max(wh a, wh b) {
+    return _mm512_max_epi16(a, b);
+}
+WIDE wh h_right(wh a, unsigned n) {
+    return _mm512_srl_epi16(a, _mm_cvtsi32_si128((int)n));
+}
+WIDE wh h_right_signed(wh a, unsigned n) {
+    return _mm512_sra_epi16(a, _mm_cvtsi32_si128((int)n));
+}
+/* a > b ? x : 0 */
+WIDE wh h_if_above(wh a, wh b, int x) {
+    return _mm512_maskz_mov_epi16(_mm512_cmpgt_epi16_mask(a, b), h_int(x));
+}
+/* a > b ? x : y */
+WIDE wh h_choose_above(wh a, wh b, wh x, wh y) {
+    return _mm512_mask_blend_epi16(_mm512_cmpgt_epi16_mask(a, b), y, x);
+}
+WIDE int h_any_above(wh a, wh b) {
+    return _mm512_cmpgt_epi16_mask(a, b) != 0;
+}
+/* Is a > b anywhere where c is not 0? */
+WIDE int h_any_above_where(wh a, wh b, wh c) {
+    return (_mm512_cmpgt_epi16_mask(a, b) & _mm512_test_epi16_mask(c, c)) != 0;
+}
+/* Largest of 32 numbers that are not negative. */
+WIDE uint16_t h_largest(wh a) {
+    __m256i h = _mm256_max_epu16(_mm512_castsi512_si256(a), _mm512_extracti64x4_epi64(a, 1));
+    __m128i q = _mm_max_epu16(_mm256_castsi256_si128(h), _mm256_extracti128_si256(h, 1));
+    q = _mm_minpos_epu16(_mm_xor_si128(q, _mm_set1_epi16(-1)));
+    return (uint16_t)~_mm_cvtsi128_si32(q);
+}
+/* Upper halves of 32 f32, the last bit set where anything was lost: a rounding to odd. */
+WIDE __m256i wide_odd(wf x) {
+    __m512i u = _mm512_castps_si512(x), upper = _mm512_srli_epi32(u, 16);
+    upper =
+        _mm512_mask_or_epi32(upper, _mm512_test_epi32_mask(u, _mm512_set1_epi32(0xffff)), upper, _mm512_set1_epi32(1));
+    return _mm512_cvtepi32_epi16(upper);
+}
+WIDE wh h_odd(wf low, wf high) {
+    return _mm512_inserti64x4(_mm512_castsi256_si512(wide_odd(low)), wide_odd(high), 1);
+}
+/* Sixteen lanes, the lower (0) or upper (1), as i32 (not negative), and both halves back. */
+WIDE wi h_widen(wh a, int half) {
+    return _mm512_cvtepu16_epi32(half ? _mm512_extracti64x4_epi64(a, 1) : _mm512_castsi512_si256(a));
+}
+WIDE wh h_narrow(wi low, wi high) {
+    return _mm512_inserti64x4(_mm512_castsi256_si512(_mm512_cvtepi32_epi16(low)), _mm512_cvtepi32_epi16(high), 1);
+}
+/* The same with signs, of numbers within 16 bits. */
+WIDE wi h_widen_signed(wh a, int half) {
+    return _mm512_cvtepi16_epi32(half ? _mm512_extracti64x4_epi64(a, 1) : _mm512_castsi512_si256(a));
+}
+WIDE wh h_narrow_signed(wi low, wi high) {
+    return h_narrow(low, high);
+}
+/* The low bytes. */
+WIDE __m256i h_bytes(wh a) {
+    return _mm512_cvtepi16_epi8(a);
+}
+
 /* --- f64: eight lanes, the lower and the upper half of a wf ----------------------------------------------- */
 
 WIDE wd wd_zero(void) {

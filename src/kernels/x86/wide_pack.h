@@ -28,6 +28,25 @@ static inline void w_put_sixes(uint8_t *p, __m128i codes) {
     memcpy(p + 8, &rest, 4);
 }
 
+/* 32 codes, one a byte, to 16 bytes, 24 bytes. */
+static inline void w_put_low_32(uint8_t *p, __m256i codes) {
+    __m256i pairs = _mm256_maddubs_epi16(codes, _mm256_set1_epi16(0x1001));
+    __m128i both = _mm_packus_epi16(_mm256_castsi256_si128(pairs), _mm256_extracti128_si256(pairs, 1));
+    _mm_storeu_si128((__m128i *)p, both);
+}
+static inline void w_put_high_32(uint8_t *p, __m256i codes) {
+    __m256i pairs = _mm256_maddubs_epi16(codes, _mm256_set1_epi16(0x0110));
+    __m128i both = _mm_packus_epi16(_mm256_castsi256_si128(pairs), _mm256_extracti128_si256(pairs, 1));
+    _mm_storeu_si128((__m128i *)p, both);
+}
+static inline void w_put_bytes_32(uint8_t *p, __m256i codes) {
+    _mm256_storeu_si256((__m256i *)p, codes);
+}
+static inline void w_put_sixes_32(uint8_t *p, __m256i codes) {
+    w_put_sixes(p, _mm256_castsi256_si128(codes));
+    w_put_sixes(p + 12, _mm256_extracti128_si256(codes, 1));
+}
+
 /* And back: sixteen codes, one a byte. */
 static inline __m128i w_get_low(const uint8_t *p) {
     __m128i b = _mm_loadl_epi64((const __m128i *)p), nibble = _mm_set1_epi8(15);
