@@ -100,6 +100,7 @@ struct cli_call {
     const cli_command *command;
     cli_common common;
     const void *values; /* the command's struct of values */
+    const char *line;   /* as it was given, for reports */
     char **argument;
     size_t arguments;
     ht_context *ctx; /* NULL for a bare command */

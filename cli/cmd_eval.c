@@ -8,7 +8,7 @@
 #include <jansson.h>
 
 typedef struct values {
-    const char *text, *against, *gates;
+    const char *text, *against, *gates, *report;
     uint64_t context, tokens;
 } values;
 
@@ -20,6 +20,8 @@ static const cli_option rows[] = {
      "the float model: also its perplexity, KL divergence from it and how often both predict the same token"},
     {"gates", 0, CLI_TEXT, offsetof(values, gates), "RECIPE", NULL,
      "hold the result to the gates of this recipe: exit 4 when one is broken"},
+    {"report", 0, CLI_TEXT, offsetof(values, report), "F.html", NULL,
+     "write a report: this page, and F.json beside it"},
     {NULL, 0, CLI_FLAG, 0, NULL, NULL, NULL}};
 const cli_options cli_eval_options = {rows, sizeof(values)};
 
@@ -44,7 +46,9 @@ int cli_eval(cli_call *call) {
     if (!v->text)
         return cli_fail(call, CLI_USAGE, "needs --text FILE (see halftone eval --help)");
     cli_evaluation e = {.text = v->text, .context = v->context, .tokens = v->tokens};
-    int exit_status = read_gates(call, v->gates, &e.gates);
+    int exit_status = cli_report_check(call, v->report);
+    if (exit_status == CLI_DONE)
+        exit_status = read_gates(call, v->gates, &e.gates);
     if (exit_status == CLI_DONE)
         exit_status = cli_evaluation_read(call, &e, call->argument[0]);
     if (exit_status == CLI_DONE)
@@ -56,6 +60,8 @@ int cli_eval(cli_call *call) {
     } else if (exit_status == CLI_DONE) {
         cli_evaluation_print(call, &e);
     }
+    if (exit_status == CLI_DONE)
+        exit_status = cli_report(call, v->report, NULL, call->argument[0], ht_context_memory_peak(call->ctx), &e);
     if (exit_status == CLI_DONE)
         exit_status = cli_evaluation_gates(call, &e);
     cli_evaluation_release(&e);

@@ -35,6 +35,7 @@ static const cli_option rows[] = {
      "everything quantized before"},
     {"experts", 0, CLI_TEXT, AT(experts), "POLICY", NULL,
      "statistics of experts from the tokens routed to them (routed, default), N more a token (top-k+N), or all"},
+    {"report", 0, CLI_TEXT, AT(report), "F.html", NULL, "write a report: this page, and F.json beside it"},
     /* From here on also the options of plan. */
     {"scheme", 's', CLI_TEXT, AT(scheme), "SCHEME", NULL, "one scheme for all linears: halftone list schemes"},
     {"recipe", 'r', CLI_TEXT, AT(recipe), "FILE", NULL, "YAML file of rules: which tensors get which scheme"},
@@ -50,7 +51,7 @@ static const cli_option rows[] = {
     {"tensors", 0, CLI_FLAG, AT(tensors), NULL, NULL, "one line for every tensor"},
     {NULL, 0, CLI_FLAG, 0, NULL, NULL, NULL}};
 #undef AT
-enum { QUANTIZE_ALONE = 15 };
+enum { QUANTIZE_ALONE = 16 };
 const cli_options cli_quantize_options = {rows, sizeof(cli_quantize_values)};
 const cli_options cli_plan_options = {rows + QUANTIZE_ALONE, sizeof(cli_quantize_values)};
 

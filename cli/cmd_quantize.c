@@ -148,6 +148,8 @@ static int quantize(cli_call *call, const ht_quantize_options *options, cli_eval
         print_text(call, plan, &r);
     if (exit_status == CLI_DONE && e->text && !call->common.json)
         cli_evaluation_print(call, e);
+    if (exit_status == CLI_DONE)
+        exit_status = cli_report(call, v->report, plan, v->output, r.peak, e);
     if (exit_status == CLI_DONE && e->text)
         exit_status = cli_evaluation_gates(call, e);
     ht_plan_destroy(plan);
@@ -164,8 +166,10 @@ int cli_quantize(cli_call *call) {
         return cli_plan(call);
     if (!v->output)
         return cli_fail(call, CLI_USAGE, "needs -o OUT (see halftone quantize --help)");
-    cli_evaluation e;
-    exit_status = prepare_evaluation(call, &e);
+    cli_evaluation e = {0};
+    exit_status = cli_report_check(call, v->report);
+    if (exit_status == CLI_DONE)
+        exit_status = prepare_evaluation(call, &e);
     if (exit_status == CLI_DONE)
         exit_status = quantize(call, &options, &e);
     cli_evaluation_release(&e);

@@ -27,7 +27,7 @@ typedef struct cli_quantize_values {
     const char *output;
     int dry_run, overwrite, resume;
     uint64_t shard_size, chunk_size;
-    const char *eval;
+    const char *eval, *report;
     uint64_t eval_context, eval_tokens;
     const char *data, *experts;
     uint64_t samples, length, held_out;
@@ -64,6 +64,11 @@ void cli_evaluation_print(const cli_call *call, const cli_evaluation *e);
 void cli_evaluation_json(struct json_t *out, const cli_evaluation *e);
 /* CLI_DONE, or CLI_POLICY after a line that names the gates that are broken. */
 int cli_evaluation_gates(const cli_call *call, const cli_evaluation *e);
+/* The report's page and its JSON, when `path` is one. plan NULL: about the evaluation alone. */
+int cli_report(const cli_call *call, const char *path, const ht_plan *plan, const char *output, size_t peak,
+               const cli_evaluation *e);
+/* Would the report's path be writable? Asked before anything is computed. */
+int cli_report_check(const cli_call *call, const char *path);
 void cli_evaluation_release(cli_evaluation *e);
 
 #endif

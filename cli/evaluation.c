@@ -4,9 +4,12 @@
 #include "cli/cli.h"
 #include "cli/commands.h"
 
+#include <errno.h>
 #include <jansson.h>
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
 int cli_evaluation_read(const cli_call *call, cli_evaluation *e, const char *tokenizer_path) {
     if (e->context < 2)
@@ -51,6 +54,42 @@ void cli_evaluation_release(cli_evaluation *e) {
     ht_encoding_release(&e->ids);
 }
 
+/* --- Reports ---------------------------------------------------------------------------------------------- */
+
+int cli_report_check(const cli_call *call, const char *path) {
+    if (!path)
+        return CLI_DONE;
+    const char *slash = strrchr(path, '/');
+    char folder[4096] = ".";
+    if (slash)
+        snprintf(folder, sizeof folder, "%.*s", (int)(slash - path) + 1, path);
+    if (!*path || (slash && !slash[1]))
+        return cli_fail(call, CLI_USAGE, "--report \"%s\": a file name is needed", path);
+    if (access(folder, W_OK) != 0)
+        return cli_fail(call, CLI_FAILED, "--report %s: %s", path, strerror(errno));
+    return CLI_DONE;
+}
+
+int cli_report(const cli_call *call, const char *path, const ht_plan *plan, const char *output, size_t peak,
+               const cli_evaluation *e) {
+    if (!path)
+        return CLI_DONE;
+    ht_report_options what = ht_report_options_default();
+    what.command = call->line;
+    what.output = output;
+    what.input = plan ? call->argument[0] : e->base;
+    what.plan = plan;
+    what.threads = ht_context_threads(call->ctx);
+    what.peak_memory_bytes = peak;
+    if (e->text) {
+        what.evaluation = &e->result;
+        what.text = e->text;
+        what.context = (size_t)e->context;
+        what.gates = &e->gates;
+    }
+    return cli_status(call, ht_report_write(call->ctx, path, &what));
+}
+
 /* --- Printing --------------------------------------------------------------------------------------------- */
 
 static void print_base(const cli_evaluation *e) {
@@ -92,37 +131,15 @@ void cli_evaluation_print(const cli_call *call, const cli_evaluation *e) {
 /* Figures that are null without a base model follow from NaN. */
 void cli_evaluation_json(json_t *out, const cli_evaluation *e) {
     const ht_evaluation *r = &e->result;
-    const struct {
-        const char *key;
-        double value;
-    } reals[] = {{"perplexity", r->perplexity},
-                 {"nll", r->nll},
-                 {"nll_stderr", r->nll_stderr},
-                 {"seconds", r->seconds},
-                 {"tokens_per_second", r->tokens_per_second},
-                 {"base_perplexity", r->base_perplexity},
-                 {"base_nll", r->base_nll},
-                 {"base_nll_stderr", r->base_nll_stderr},
-                 {"nll_change", r->nll_change},
-                 {"nll_change_stderr", r->nll_change_stderr},
-                 {"kl_mean", r->kl_mean},
-                 {"kl_stderr", r->kl_stderr},
-                 {"kl_median", r->kl_median},
-                 {"kl_p90", r->kl_p90},
-                 {"kl_p95", r->kl_p95},
-                 {"kl_p99", r->kl_p99},
-                 {"kl_p999", r->kl_p999},
-                 {"kl_max", r->kl_max},
-                 {"top1_agreement", r->top1_agreement},
-                 {"top1_stderr", r->top1_stderr}};
     json_object_set_new(out, "model", cli_json_text(e->model));
     json_object_set_new(out, "base", cli_json_text(e->base));
     json_object_set_new(out, "text", cli_json_text(e->text));
     json_object_set_new(out, "context", cli_json_count(e->context));
     json_object_set_new(out, "tokens", cli_json_count(r->tokens));
     json_object_set_new(out, "windows", cli_json_count(r->windows));
-    for (size_t i = 0; i < sizeof reals / sizeof *reals; i++)
-        json_object_set_new(out, reals[i].key, cli_json_real(reals[i].value));
+    ht_figure figure;
+    for (size_t i = 0; ht_evaluation_figure(r, i, &figure); i++)
+        json_object_set_new(out, figure.name, cli_json_real(figure.value));
     json_t *gates = json_array();
     for (size_t i = 0; i < HT_GATE_COUNT; i++) {
         if (isnan(e->gates.limit[i]))

@@ -92,6 +92,19 @@ static int run(cli_call *call, int argc, char **argv) {
     return exit_status;
 }
 
+/* The words with blanks between them, to be freed; NULL without memory. */
+static char *join(int argc, char **argv) {
+    size_t bytes = 1;
+    for (int i = 0; i < argc; i++)
+        bytes += (i ? strlen(argv[i]) : strlen("halftone")) + 1;
+    char *line = malloc(bytes), *to = line;
+    for (int i = 0; line && i < argc; i++) {
+        const char *word = i ? argv[i] : "halftone";
+        to += snprintf(to, bytes - (size_t)(to - line), i ? " %s" : "%s", word);
+    }
+    return line;
+}
+
 int main(int argc, char **argv) {
     cli_call call = {0};
     int next = 1;
@@ -112,5 +125,9 @@ int main(int argc, char **argv) {
     call.command = cli_command_find(argv[next]);
     if (!call.command)
         return unknown_command(argv[next]);
-    return run(&call, argc - next, argv + next);
+    char *line = join(argc, argv); /* before options and arguments are sorted */
+    call.line = line;
+    exit_status = run(&call, argc - next, argv + next);
+    free(line);
+    return exit_status;
 }

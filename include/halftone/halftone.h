@@ -15,6 +15,7 @@
 #include <halftone/attention.h>
 #include <halftone/kernels.h>
 #include <halftone/model.h>
+#include <halftone/report.h>
 #include <halftone/about.h>
 
 #endif

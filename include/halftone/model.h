@@ -84,6 +84,13 @@ typedef struct ht_evaluation {
     double top1_agreement, top1_stderr;
     uint64_t kl_histogram[HT_KL_BINS]; /* positions by divergence */
 } ht_evaluation;
+/* Figures of an evaluation under the names that JSON results have; NaN where there is none. Returns 0 past the end. */
+typedef struct ht_figure {
+    const char *name; /* "perplexity", "kl_p99" */
+    double value;
+} ht_figure;
+HT_API int ht_evaluation_figure(const ht_evaluation *evaluation, size_t index, ht_figure *out);
+
 /* Perplexity by the protocol of docs/evaluation.md: non-overlapping windows, last partial one dropped, positions
  * 1..context-1 of each. Fails with ARGUMENT when the text is shorter than one window. */
 HT_API ht_status ht_model_evaluate(ht_model *model, const int32_t *ids, size_t count,

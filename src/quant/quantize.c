@@ -119,6 +119,7 @@ static ht_status quantize(ht_context *ctx, const ht_checkpoint *checkpoint, cons
     }
     if (status == HT_OK)
         status = write_all(ctx, checkpoint, plan, options, writer);
+    ht_run_report_sort(&plan->report);
     if (will_fail_again(status))
         ht_checkpoint_writer_discard(writer);
     else
