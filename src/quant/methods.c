@@ -6,6 +6,17 @@
 #include "base/nearest.h"
 #include "base/status.h"
 #include "quant/hqq.h"
+#include "quant/scaling.h"
+
+static unsigned range_and_mean(const ht_settings *settings) {
+    (void)settings;
+    return HT_MOMENT_RANGE | HT_MOMENT_MEAN;
+}
+
+static unsigned mean_and_second(const ht_settings *settings) {
+    (void)settings;
+    return HT_MOMENT_MEAN | HT_MOMENT_SECOND;
+}
 
 static const ht_method methods[] = {
     {.item = {"rtn", "round to nearest; scales from each block's own values, or searched with scale_rule mse", ""},
@@ -14,6 +25,20 @@ static const ht_method methods[] = {
               ""},
      .accepts = ht_hqq_accepts,
      .quantize_rows = ht_hqq_rows},
+    {.item = {"smooth", "SmoothQuant: part of the inputs' range moves into the weights, by their largest magnitudes",
+              ""},
+     .stage = HT_STAGE_SCALE,
+     .needs_data = 1,
+     .moments = range_and_mean,
+     .scales = ht_smooth_scales},
+    {.item = {"awq", "scales of inputs from their mean magnitudes, searched for the least output error", ""},
+     .stage = HT_STAGE_SCALE,
+     .needs_data = 1,
+     .moments = mean_and_second,
+     .scales = ht_awq_scales},
+    {.item = {"rotate", "random Hadamard rotations of hidden rows and heads, folded into the weights", ""},
+     .stage = HT_STAGE_ROTATE,
+     .rotates = 1},
 };
 
 enum { METHODS = sizeof methods / sizeof *methods };

@@ -1,7 +1,9 @@
 /* Methods: how codes and scales are chosen. A row of the table in methods.c each.
  *
- * A rounding method turns one matrix into codes: row by row without data (rows), or as a whole with what is known about
- * its inputs (matrix.h). */
+ * Methods have stages, and a rule may name one of each, joined by '+' ("rotate+smooth+gptq"): a rotation, scales of
+ * inputs, and what rounds. The first two change the float model without changing what it computes (transform.h); a
+ * rounding method turns one matrix into codes: row by row without data, or as a whole with what is known about its
+ * inputs (matrix.h). */
 #ifndef HT_QUANT_METHODS_H
 #define HT_QUANT_METHODS_H
 
@@ -20,8 +22,13 @@ typedef ht_status ht_rows_fn(const ht_format *format, const ht_row_options *opti
 /* The same for methods without settings, decoding on the way where the cast asks for it. Contract of ht_cast_rows. */
 typedef ht_status ht_cast_fn(const ht_context *ctx, const ht_cast *cast);
 
+typedef enum ht_stage { HT_STAGE_ROUND, HT_STAGE_SCALE, HT_STAGE_ROTATE, HT_STAGE_COUNT } ht_stage;
+
+struct ht_scaling_problem;
+
 typedef struct ht_method {
     ht_list_item item;
+    ht_stage stage;
     int needs_data;                                /* calibration text */
     ht_status (*accepts)(const ht_scheme *scheme); /* HT_OK, or why this scheme cannot be had; NULL: takes all */
     ht_rows_fn *quantize_rows;                     /* for methods that see rows one by one */
@@ -29,7 +36,23 @@ typedef struct ht_method {
     ht_matrix_fn *matrix;                          /* for methods that see a whole matrix and what goes into it */
     /* What `matrix` wants to know of the inputs, of ht_moment, under these settings; NULL: nothing. */
     unsigned (*moments)(const ht_settings *settings);
+    ht_status (*scales)(const struct ht_scaling_problem *problem, float *scale); /* stage SCALE: scaling.h */
+    int rotates;                                                                 /* stage ROTATE */
 } ht_method;
+
+/* Methods of a rule, by stage; the rounding one is always there. */
+typedef struct ht_chain {
+    char name[48]; /* canonical: "smooth+gptq", "rtn" */
+    const ht_method *stage[HT_STAGE_COUNT];
+} ht_chain;
+
+/* Read "rotate+smooth+gptq"; without a rounding method it is rtn. Fails with ARGUMENT: unknown names, two methods of a
+ * stage, a later stage named before an earlier one. */
+ht_status ht_chain_parse(const char *text, ht_chain *out);
+int ht_chain_has(const ht_chain *chain, const ht_method *method);
+int ht_chain_needs_data(const ht_chain *chain);
+/* HT_OK when every method of the chain takes the scheme. */
+ht_status ht_chain_accepts(const ht_chain *chain, const ht_scheme *scheme);
 
 /* The row of that name, case ignored. Fails with ARGUMENT, naming the nearest. */
 ht_status ht_method_find(const char *name, const ht_method **out);

@@ -31,7 +31,7 @@ ht_profile_request ht_job_request(const ht_job *job) {
                                 .input = job->scheme.input,
                                 .input_rule = job->scheme.input_rule,
                                 .scheme = job->scheme.name,
-                                .method = job->rule->method->item.name,
+                                .method = job->rule->chain.name,
                                 .scale_rule = job->row.scale_rule};
 }
 
@@ -64,7 +64,7 @@ static void resolve_options(ht_plan *plan, ht_job *job, const ht_rule_options *c
     job->scheme = job->rule->scheme;
     ht_rule_options_apply(&job->options, &job->scheme, &job->row);
     job->settings = ht_settings_merge(&job->rule->settings, &plan->recipe->settings);
-    job->settings = ht_settings_resolve(&job->settings, job->rule->method->item.name);
+    job->settings = ht_settings_resolve(&job->settings, job->rule->chain.name);
     if (job->scheme.weight.family == HT_FAMILY_MX && job->row.scale_rule == HT_SCALE_DEFAULT)
         job->row.scale_rule = HT_SCALE_MSE;
 }
@@ -238,7 +238,7 @@ static void summarize(ht_plan *plan) {
         const ht_weight *weight = &job->parameter->weight;
         int asked = job->rule && !job->rule->keep;
         tensor->got = job->layout ? job->scheme.name : ht_dtype_name(weight->format.element);
-        tensor->method = job->layout ? job->rule->method->item.name : "";
+        tensor->method = job->layout ? job->rule->chain.name : "";
         tensor->error = job->layout ? (double)NAN : 0;
         summary->bytes_before += tensor->bytes_before;
         summary->bytes_after += tensor->bytes_after;

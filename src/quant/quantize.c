@@ -16,6 +16,7 @@
 #include "base/status.h"
 #include "io/writer.h"
 #include "quant/driver.h"
+#include "quant/stage.h"
 
 /* JSON text of how the result came about; to be freed. NULL when out of memory. */
 static char *make_record(const ht_plan *plan, const ht_quantize_options *options) {
@@ -148,15 +149,41 @@ static ht_status check_apart(const ht_checkpoint *checkpoint, const char *output
                    "%s: holds the input itself, which stays as it is: choose another name for the output", output);
 }
 
+/* Transform first, then quantize what has come of it. */
+static ht_status quantize_stage(ht_context *ctx, const ht_checkpoint *checkpoint, ht_plan *of_input, const char *output,
+                                const ht_quantize_options *options, ht_plan **out_plan) {
+    ht_text path = {0};
+    ht_checkpoint *stage;
+    HT_TRY(ht_stage_make(ctx, checkpoint, of_input, options, output, &path));
+    ht_status status = ht_checkpoint_open(ctx, path.data, &stage);
+    if (status == HT_OK) {
+        status = quantize(ctx, stage, output, options, out_plan);
+        ht_checkpoint_close(stage);
+    }
+    if (status == HT_OK) {
+        ht_stage_remove(path.data);
+        if (out_plan)
+            ht_stage_restate(*out_plan, of_input);
+    }
+    ht_text_free(&path);
+    return status;
+}
+
 ht_status ht_quantize_checkpoint(ht_context *ctx, const char *input, const char *output,
                                  const ht_quantize_options *options, ht_plan **out_plan) {
     if (out_plan)
         *out_plan = NULL;
     ht_checkpoint *checkpoint;
     HT_TRY(ht_checkpoint_open(ctx, input, &checkpoint));
+    ht_plan *plan = NULL;
     ht_status status = check_apart(checkpoint, output);
     if (status == HT_OK)
+        status = ht_plan_create(ctx, checkpoint, options, &plan);
+    if (status == HT_OK && ht_stage_needed(plan))
+        status = quantize_stage(ctx, checkpoint, plan, output, options, out_plan);
+    else if (status == HT_OK)
         status = quantize(ctx, checkpoint, output, options, out_plan);
+    ht_plan_destroy(plan);
     ht_checkpoint_close(checkpoint);
     return status;
 }

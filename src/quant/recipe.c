@@ -25,7 +25,7 @@ enum { LONGEST_RECIPE = 1 << 20, MESSAGE = 512 };
 typedef struct reader {
     ht_recipe *recipe;
     yaml_document_t document;
-    const ht_method *method; /* default of the rules */
+    ht_chain chain; /* default of the rules */
     const char *preset;
     yaml_node_t *preset_node;
 } reader;
@@ -164,10 +164,20 @@ static ht_status read_scheme(reader *r, yaml_node_t *value, ht_rule *rule) {
     return placed(r, value, ht_scheme_parse(text, &rule->scheme));
 }
 
+/* "smooth+gptq", or the list [smooth, gptq]. */
 static ht_status read_method(reader *r, yaml_node_t *value, ht_rule *rule) {
     const char *text = NULL;
-    HT_TRY(scalar(r, value, "method", &text));
-    return placed(r, value, ht_method_find(text, rule ? &rule->method : &r->method));
+    char joined[MESSAGE] = "";
+    if (value->type != YAML_SEQUENCE_NODE) {
+        HT_TRY(scalar(r, value, "method", &text));
+        return placed(r, value, ht_chain_parse(text, rule ? &rule->chain : &r->chain));
+    }
+    for (yaml_node_item_t *item = value->data.sequence.items.start; item < value->data.sequence.items.top; item++) {
+        size_t used = strlen(joined);
+        HT_TRY(scalar(r, node_at(r, *item), "method", &text));
+        snprintf(joined + used, sizeof joined - used, "%s%s", used ? "+" : "", text);
+    }
+    return placed(r, value, ht_chain_parse(joined, rule ? &rule->chain : &r->chain));
 }
 
 /* An option of the encoder, or a setting of a method. */
@@ -210,7 +220,7 @@ static ht_status check_rule(const reader *r, const yaml_node_t *node, const ht_r
     for (size_t i = 0; i < HT_SETTING_COUNT; i++)
         if (!isnan(rule->settings.value[i]))
             return bad(r, node, "a rule that keeps has no options; %s is one", ht_setting_name((ht_setting)i));
-    return rule->method ? bad(r, node, "a rule that keeps has no method") : HT_OK;
+    return rule->chain.name[0] ? bad(r, node, "a rule that keeps has no method") : HT_OK;
 }
 
 static const char *place_of(const reader *r, const yaml_node_t *node) {
@@ -336,7 +346,7 @@ static ht_status add_preset(reader *r) {
 /* Does a method of any rule know the setting? */
 static int known_to_a_rule(const ht_recipe *recipe, ht_setting setting) {
     for (size_t i = 0; i < recipe->count; i++)
-        if (!recipe->rule[i].keep && ht_setting_of(setting, recipe->rule[i].method->item.name))
+        if (!recipe->rule[i].keep && ht_setting_of(setting, recipe->rule[i].chain.name))
             return 1;
     return 0;
 }
@@ -346,7 +356,7 @@ static ht_status check_settings(const reader *r, const yaml_node_t *root) {
     const ht_recipe *recipe = r->recipe;
     for (size_t i = 0; i < recipe->count; i++) {
         const ht_rule *rule = &recipe->rule[i];
-        if (!rule->keep && ht_settings_check(&rule->settings, rule->method->item.name) != HT_OK)
+        if (!rule->keep && ht_settings_check(&rule->settings, rule->chain.name) != HT_OK)
             return ht_fail_prefix(HT_ERR_CORRUPT, "%s", rule->place);
     }
     for (size_t i = 0; i < HT_SETTING_COUNT; i++)
@@ -358,19 +368,17 @@ static ht_status check_settings(const reader *r, const yaml_node_t *root) {
 
 /* Fill in the default method and check that every method takes its scheme. */
 static ht_status finish_methods(reader *r) {
-    if (!r->method)
-        HT_TRY(ht_method_find("rtn", &r->method));
+    if (!r->chain.name[0])
+        HT_TRY(ht_chain_parse("rtn", &r->chain));
     for (size_t i = 0; i < r->recipe->count; i++) {
         ht_rule *rule = &r->recipe->rule[i];
         if (rule->keep)
             continue;
-        if (!rule->method)
-            rule->method = r->method;
-        if (rule->method->accepts) {
-            ht_status status = rule->method->accepts(&rule->scheme);
-            if (status != HT_OK)
-                return ht_fail_prefix(HT_ERR_CORRUPT, "%s", rule->place);
-        }
+        if (!rule->chain.name[0])
+            rule->chain = r->chain;
+        rule->method = rule->chain.stage[HT_STAGE_ROUND];
+        if (ht_chain_accepts(&rule->chain, &rule->scheme) != HT_OK)
+            return ht_fail_prefix(HT_ERR_CORRUPT, "%s", rule->place);
     }
     return HT_OK;
 }

@@ -30,7 +30,8 @@ typedef struct ht_rule {
     int keep;
     int preset; /* comes from `preset:`; may find nothing left to decide */
     ht_scheme scheme;
-    const ht_method *method;
+    ht_chain chain;          /* name "": the recipe's default, until that is filled in */
+    const ht_method *method; /* of the chain, the one that rounds */
     ht_rule_options options; /* the rule's own */
     ht_settings settings;    /* the rule's own; NaN = not said */
 } ht_rule;

@@ -22,7 +22,7 @@ enum { LONGEST_NAME = 32 };
 
 typedef struct chosen {
     ht_scheme scheme;
-    const ht_method *method;
+    ht_chain chain;
     ht_rule_options options;
     ht_settings settings;
 } chosen;
@@ -39,7 +39,7 @@ static ht_status take(chosen *c, const char *word, ht_text *yaml) {
     memcpy(name, word, length);
     name[length] = '\0';
     if (ht_settings_knows(name)) {
-        HT_TRY(ht_settings_set(&c->settings, c->method->item.name, name, equal + 1));
+        HT_TRY(ht_settings_set(&c->settings, c->chain.name, name, equal + 1));
     } else {
         HT_TRY(ht_rule_options_set(&c->options, name, equal + 1));
         HT_TRY(ht_rule_options_check(&c->options, &c->scheme));
@@ -64,17 +64,16 @@ ht_status ht_recipe_for_settings(ht_context *ctx, const char *scheme, const char
     *out = NULL;
     chosen c = {.options = ht_rule_options_unset(), .settings = ht_settings_unset()};
     HT_TRY(ht_scheme_parse(scheme, &c.scheme));
-    HT_TRY(ht_method_find(method ? method : "rtn", &c.method));
-    if (c.method->accepts)
-        HT_TRY(c.method->accepts(&c.scheme));
+    HT_TRY(ht_chain_parse(method ? method : "rtn", &c.chain));
+    HT_TRY(ht_chain_accepts(&c.chain, &c.scheme));
     ht_text options = {0}, yaml = {0};
     ht_status status = write_options(&c, set, &options);
     if (status == HT_OK && options.length)
         ht_text_printf(&yaml,
                        "version: 1\nrules:\n  - match: linear\n    scheme: %s\n    method: %s\n    options: {%s}\n",
-                       c.scheme.name, c.method->item.name, options.data);
+                       c.scheme.name, c.chain.name, options.data);
     else
-        ht_text_printf(&yaml, "version: 1\npreset: %s\nmethod: %s\n", c.scheme.name, c.method->item.name);
+        ht_text_printf(&yaml, "version: 1\npreset: %s\nmethod: %s\n", c.scheme.name, c.chain.name);
     if (status == HT_OK)
         status = options.failed ? ht_text_check(&options) : ht_text_check(&yaml);
     char source[64];

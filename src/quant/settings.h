@@ -23,7 +23,7 @@
     X(ALPHA)      /* exponent of smoothing */                                                                          \
     X(GRID)       /* points of a search */                                                                             \
     X(DUO)        /* AWQ: weight statistics beside those of the inputs */                                              \
-    X(PLACEMENT)  /* fuse, apply */                                                                                    \
+    X(PLACEMENT)  /* fuse */                                                                                           \
     X(ITERATIONS) /* HQQ, SINQ, AutoRound */                                                                           \
     X(NORM)       /* HQQ: p of the norm */                                                                             \
     X(FEW_TOKENS) /* share of the calibration tokens below which an expert counts as starved */
@@ -42,7 +42,7 @@ typedef struct ht_settings {
 enum { HT_ORDER_NONE, HT_ORDER_STATIC, HT_ORDER_GAR, HT_ORDER_DESC_ACT };
 enum { HT_SCALES_ORIGINAL, HT_SCALES_AT_GROUP, HT_SCALES_SEARCHED };
 enum { HT_HESSIAN_FLOAT, HT_HESSIAN_QUANTIZED };
-enum { HT_PLACEMENT_FUSE, HT_PLACEMENT_APPLY };
+enum { HT_PLACEMENT_FUSE };
 
 /* `method` below: a name of the methods table, or several joined by '+' ("smooth+gptq"), which know what any of them
  * knows; NULL in ht_settings_set: any method. */

@@ -1,0 +1,250 @@
+/* Scales of every site of a decoder, found layer by layer while text runs through the float model.
+ *
+ *     hidden rows of all samples -> block l, watched: statistics of each site's inputs
+ *                                -> scales (smooth.c, awq.c) -> producer / s, readers * s   (edits.h)
+ *
+ * The edited model computes what the float model does, so the next layer's inputs are the float model's: one pass.
+ * Norms are stored in their own dtype; the scale that counts is the one that the rounded norm stands for, so that
+ * rounding it changes nothing. A site whose producer cannot take a scale is left alone.
+ * SPDX-License-Identifier: BSD-3-Clause */
+#include "quant/transform.h"
+
+#include <math.h>   /* fabsf */
+#include <stdint.h> /* SIZE_MAX */
+#include <string.h> /* memcpy */
+
+#include "base/context.h"
+#include "base/status.h"
+#include "format/lanes.h"
+#include "quant/decode.h"
+#include "quant/rotate.h"
+#include "quant/sites.h"
+
+typedef struct scaling {
+    ht_model *model;
+    const ht_transform *how;
+    ht_edits *edits;
+    ht_arena arena; /* of the layer */
+    ht_site_map *site;
+    size_t sites;
+    ht_moments **moments; /* by site; NULL: not wanted */
+} scaling;
+
+/* --- Statistics ------------------------------------------------------------------------------------------------ */
+
+static const ht_job *job_of(const scaling *s, size_t parameter) {
+    return &s->how->plan->job[parameter];
+}
+
+/* Does a rule of one of the readers ask for this method? */
+static const ht_job *asks(const scaling *s, const ht_site_map *site) {
+    for (size_t i = 0; i < site->readers; i++) {
+        const ht_job *job = job_of(s, site->reader[i].parameter);
+        if (job->layout && ht_chain_has(&job->rule->chain, s->how->method))
+            return job;
+    }
+    return NULL;
+}
+
+static ht_status see(void *user, const ht_site_rows *rows) {
+    const scaling *s = user;
+    for (size_t i = 0; i < s->sites; i++)
+        if (s->moments[i] && s->site[i].site == rows->site && s->site[i].expert == rows->expert)
+            return ht_moments_add(s->moments[i], rows->x, NULL, rows->rows, rows->cols);
+    return HT_OK;
+}
+
+static ht_status open_layer(scaling *s, size_t layer) {
+    HT_TRY(ht_layer_sites(s->model, layer, &s->arena, &s->site, &s->sites));
+    s->moments = ht_arena_alloc(&s->arena, s->sites * sizeof *s->moments);
+    if (!s->moments) {
+        s->sites = 0;
+        return HT_ERR_MEMORY;
+    }
+    for (size_t i = 0; i < s->sites; i++)
+        s->moments[i] = NULL;
+    for (size_t i = 0; i < s->sites; i++) {
+        const ht_job *job = s->site[i].kind == HT_PRODUCER_NONE ? NULL : asks(s, &s->site[i]);
+        if (job)
+            HT_TRY(ht_moments_create(s->edits->ctx, s->site[i].cols, s->how->method->moments(&job->settings),
+                                     &s->moments[i]));
+    }
+    return HT_OK;
+}
+
+static void close_layer(scaling *s) {
+    for (size_t i = 0; i < s->sites; i++)
+        ht_moments_destroy(s->moments[i]);
+    s->sites = 0;
+    ht_arena_release(&s->arena);
+    ht_arena_init(&s->arena, s->edits->ctx);
+}
+
+/* --- Moving scales --------------------------------------------------------------------------------------------- */
+
+/* norm / s, and s becomes what the norm, as it is stored, says it is. */
+static ht_status divide_norm(const scaling *s, const ht_site_map *site, float *scale) {
+    const ht_parameter *parameter = ht_checkpoint_parameter(s->edits->checkpoint, site->parameter);
+    float plus = s->model->config.architecture->one_plus ? 1.0f : 0.0f;
+    float *values = ht_arena_alloc(&s->edits->arena, site->channels * sizeof *values);
+    if (!values)
+        return HT_ERR_MEMORY;
+    HT_TRY(ht_decode_rows(parameter, 0, 0, 1, values));
+    for (size_t c = 0; c < site->channels; c++) {
+        float norm = values[c] + plus, stored = norm / scale[c] - plus;
+        uint32_t room;
+        ht_lanes_store(&stored, 1, parameter->weight.format.element, &room, 0);
+        ht_lanes_load(&room, parameter->weight.format.element, 0, 1, &stored);
+        float exact = norm / (stored + plus);
+        int good = exact > 0 && isfinite(exact);
+        scale[c] = good ? exact : 1.0f;
+        values[c] = good ? stored : values[c];
+    }
+    s->edits->edit[site->parameter] = (ht_edit){.values = values, .keeps_dtype = 1};
+    return HT_OK;
+}
+
+static ht_status divide_bias(const scaling *s, const ht_site_map *site, const float *scale) {
+    if (site->bias == SIZE_MAX)
+        return HT_OK;
+    const ht_parameter *parameter = ht_checkpoint_parameter(s->edits->checkpoint, site->bias);
+    const ht_weight *weight = &parameter->weight;
+    ht_edit *edit = &s->edits->edit[site->bias];
+    size_t each = parameter->rank > 1 ? weight->cols : weight->rows * weight->cols; /* [experts, outputs], or one */
+    if (!edit->values) {
+        float *values = ht_arena_alloc(&s->edits->arena, weight->rows * weight->cols * sizeof *values);
+        if (!values)
+            return HT_ERR_MEMORY;
+        HT_TRY(ht_decode_rows(parameter, 0, 0, weight->rows, values));
+        *edit = (ht_edit){.values = values};
+    }
+    float *bias = edit->values + (parameter->rank > 1 ? site->entry * each : 0);
+    for (size_t c = 0; c < site->channels; c++)
+        bias[site->row + c * site->step] /= scale[c];
+    return HT_OK;
+}
+
+static ht_status move(const scaling *s, const ht_site_map *site, float *scale) {
+    if (site->kind == HT_PRODUCER_NORM) {
+        HT_TRY(divide_norm(s, site, scale));
+    } else {
+        HT_TRY(
+            ht_edits_divide_rows(s->edits, site->parameter, site->entry, site->row, site->step, site->channels, scale));
+        HT_TRY(divide_bias(s, site, scale));
+    }
+    float *columns;
+    HT_TRY(ht_allocate_raw(s->edits->ctx, site->cols, sizeof *columns, "scales of columns", &columns));
+    for (size_t j = 0; j < site->cols; j++)
+        columns[j] = scale[site->channel ? site->channel[j] : j];
+    ht_status status = HT_OK;
+    for (size_t i = 0; i < site->readers && status == HT_OK; i++)
+        status = ht_edits_scale_columns(s->edits, site->reader[i].parameter, site->reader[i].entry, columns);
+    ht_release(s->edits->ctx, columns);
+    return status;
+}
+
+/* --- One site -------------------------------------------------------------------------------------------------- */
+
+/* The readers' weights, as they are in the checkpoint, one after the other in *memory. */
+static ht_status load_readers(const scaling *s, const ht_site_map *site, ht_scaling_reader *reader, float **memory) {
+    size_t rows = 0;
+    for (size_t i = 0; i < site->readers; i++)
+        rows += ht_checkpoint_parameter(s->edits->checkpoint, site->reader[i].parameter)->weight.rows;
+    HT_TRY(ht_allocate_raw(s->edits->ctx, rows * site->cols, sizeof **memory, "weights of a site", memory));
+    float *at = *memory;
+    for (size_t i = 0; i < site->readers; i++) {
+        const ht_site_reader *from = &site->reader[i];
+        const ht_parameter *parameter = ht_checkpoint_parameter(s->edits->checkpoint, from->parameter);
+        const ht_job *job = job_of(s, from->parameter);
+        if (parameter->weight.cols != site->cols)
+            return ht_fail(HT_ERR_UNSUPPORTED, "tensor %s has %zu columns where %zu inputs were expected",
+                           parameter->name, parameter->weight.cols, site->cols);
+        HT_TRY(ht_decode_rows(parameter, from->entry, 0, parameter->weight.rows, at));
+        reader[i] = (ht_scaling_reader){.weight = at,
+                                        .rows = parameter->weight.rows,
+                                        .format = job->layout ? &job->layout->format : NULL,
+                                        .how = &job->row};
+        at += parameter->weight.rows * site->cols;
+    }
+    return HT_OK;
+}
+
+static ht_status scale_site(scaling *s, size_t index) {
+    const ht_site_map *site = &s->site[index];
+    ht_moments *moments = s->moments[index];
+    if (!moments)
+        return HT_OK;
+    HT_TRY(ht_moments_finish(moments));
+    if (!moments->tokens)
+        return HT_OK; /* an expert that no token went to */
+    ht_scaling_reader *reader = ht_arena_alloc(&s->arena, site->readers * sizeof *reader);
+    float *scale = ht_arena_alloc(&s->arena, site->channels * sizeof *scale), *memory = NULL;
+    if (!reader || !scale)
+        return HT_ERR_MEMORY;
+    ht_status status = load_readers(s, site, reader, &memory);
+    const ht_scaling_problem problem = {.ctx = s->edits->ctx,
+                                        .settings = &asks(s, site)->settings,
+                                        .reader = reader,
+                                        .readers = site->readers,
+                                        .cols = site->cols,
+                                        .input = moments,
+                                        .channel = site->channel,
+                                        .channels = site->channels};
+    if (status == HT_OK)
+        status = s->how->method->scales(&problem, scale);
+    ht_release(s->edits->ctx, memory);
+    return status == HT_OK ? move(s, site, scale) : status;
+}
+
+/* --- All layers ------------------------------------------------------------------------------------------------ */
+
+static ht_status run_layer(scaling *s, ht_sequence *sequence, size_t layer, float *hidden) {
+    const ht_watch watch = {.see = see, .user = s, .stop = HT_SITE_COUNT};
+    size_t values = s->how->length * s->model->config.hidden;
+    ht_status status = open_layer(s, layer);
+    for (size_t i = 0; i < s->how->samples && status == HT_OK; i++) {
+        status = ht_block_run(sequence, layer, hidden + i * values, s->how->length, &watch);
+        if (status == HT_OK)
+            status = ht_context_check_cancelled(s->edits->ctx);
+    }
+    for (size_t i = 0; i < s->sites && status == HT_OK; i++)
+        status = scale_site(s, i);
+    close_layer(s);
+    return status;
+}
+
+static ht_status scale_all(ht_model *model, const ht_transform *how, ht_edits *edits) {
+    scaling s = {.model = model, .how = how, .edits = edits};
+    size_t values = how->length * model->config.hidden;
+    ht_sequence *sequence = NULL;
+    float *hidden = NULL;
+    ht_arena_init(&s.arena, edits->ctx);
+    ht_status status =
+        ht_allocate_raw(edits->ctx, how->samples * values, sizeof *hidden, "hidden rows of all samples", &hidden);
+    if (status == HT_OK)
+        status = ht_block_sequence(model, how->length, &sequence);
+    for (size_t i = 0; i < how->samples && status == HT_OK; i++)
+        status = ht_block_embed(model, how->ids + i * how->length, how->length, hidden + i * values);
+    for (size_t l = 0; l < model->config.layers && status == HT_OK; l++)
+        status = run_layer(&s, sequence, l, hidden);
+    ht_sequence_destroy(sequence);
+    ht_release(edits->ctx, hidden);
+    ht_arena_release(&s.arena);
+    return status;
+}
+
+/* Linears that stay float stay in the dtype that they are stored in. */
+static void keep_dtypes(const ht_transform *how, ht_edits *edits) {
+    for (size_t i = 0; i < ht_checkpoint_parameter_count(edits->checkpoint); i++)
+        if (!how->plan->job[i].layout && ht_checkpoint_parameter(edits->checkpoint, i)->rank > 1)
+            edits->edit[i].keeps_dtype = 1;
+}
+
+ht_status ht_transform_edits(ht_model *model, const ht_transform *how, ht_edits *edits) {
+    if (how->method->rotates)
+        HT_TRY(ht_rotate_edits(model, 1, edits));
+    else
+        HT_TRY(scale_all(model, how, edits));
+    keep_dtypes(how, edits);
+    return HT_OK;
+}

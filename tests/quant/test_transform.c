@@ -1,0 +1,237 @@
+/* Transforms leave a model as it is: logits of a rotated or smoothed float model against those of the original, for
+ * every family; what cannot be transformed is refused; a run with transforms from end to end.
+ * SPDX-License-Identifier: BSD-3-Clause */
+#include "quant/transform.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <halftone/model.h>
+#include <halftone/quant.h>
+
+#include "base/random.h"
+#include "quant/rotate.h"
+#include "quant/stage.h"
+#include "support/check.h"
+
+static const char *const NAMES[] = {"llama", "llama-rope3", "llama-bias-tied", "mistral-window",
+                                    "qwen2", "qwen3",       "qwen3-moe",       "mixtral",
+                                    "olmoe", "phi3",        "gemma2",          "gpt-oss"};
+enum { FAMILIES = sizeof NAMES / sizeof *NAMES, SAMPLES = 3, LENGTH = 24 };
+
+static unsigned everything(const ht_settings *settings) {
+    (void)settings;
+    return HT_MOMENT_RANGE | HT_MOMENT_MEAN | HT_MOMENT_SECOND;
+}
+
+/* Logits of a fixed text; to be freed. */
+static float *logits_of(ht_model *model, size_t *count) {
+    int32_t ids[LENGTH];
+    ht_model_info info = ht_model_describe(model);
+    for (int i = 0; i < LENGTH; i++)
+        ids[i] = (int32_t)(ht_random_u32(1, 2, (uint64_t)i) % info.vocabulary);
+    *count = LENGTH * info.vocabulary;
+    float *logits = malloc(*count * sizeof *logits);
+    ht_sequence *sequence;
+    CHECK_OK(ht_sequence_create(model, LENGTH, &sequence));
+    CHECK_OK(ht_model_forward(model, sequence, ids, LENGTH, logits, LENGTH));
+    ht_sequence_destroy(sequence);
+    return logits;
+}
+
+/* A plan in which every linear asks for `method` before it is rounded. */
+static ht_plan *plan_for(ht_model *model, const ht_method *method, const char *settings) {
+    ht_quantize_options options = ht_quantize_options_default();
+    options.scheme = "int4-g16";
+    options.profile = "plain";
+    ht_plan *plan = NULL;
+    if (!CHECK_OK(ht_plan_create(model->ctx, model->checkpoint, &options, &plan)))
+        return NULL;
+    for (size_t i = 0; i < plan->recipe->count; i++)
+        plan->recipe->rule[i].chain.stage[method->stage] = method;
+    for (size_t i = 0; i < plan->count; i++)
+        plan->job[i].settings = ht_settings_default(settings);
+    return plan;
+}
+
+/* Transform into `path` with nothing rounded but norms. Returns the number of parameters that changed. */
+static size_t apply(ht_model *model, const ht_method *method, const char *settings, const char *path) {
+    int32_t ids[SAMPLES * LENGTH];
+    for (size_t i = 0; i < SAMPLES * LENGTH; i++)
+        ids[i] = (int32_t)(ht_random_u32(9, 2, i) % model->config.vocabulary);
+    ht_plan *plan = plan_for(model, method, settings);
+    ht_edits *edits = NULL;
+    size_t changed = 0;
+    const ht_transform how = {.plan = plan, .method = method, .ids = ids, .samples = SAMPLES, .length = LENGTH};
+    if (plan && CHECK_OK(ht_edits_create(model->ctx, model->checkpoint, &edits)) &&
+        CHECK_OK(ht_transform_edits(model, &how, edits))) {
+        for (size_t i = 0; i < plan->count; i++) {
+            if (plan->job[i].parameter->rank > 1)
+                edits->edit[i].keeps_dtype = 0;
+            changed += edits->edit[i].in || edits->edit[i].out || edits->edit[i].columns || edits->edit[i].values;
+        }
+        edits->head_edit.keeps_dtype = 0;
+        CHECK_OK(ht_edits_write(edits, path, "test"));
+    }
+    ht_edits_destroy(edits);
+    ht_plan_destroy(plan);
+    return changed;
+}
+
+static void same_model(ht_context *ctx, const char *name, const ht_method *method, const char *settings) {
+    char path[256];
+    ht_model *before, *after;
+    size_t count, again;
+    snprintf(path, sizeof path, "tiny/%s", name);
+    REQUIRE_OK(ht_model_open(ctx, check_data(path), &before));
+    snprintf(path, sizeof path, "%s/%s-%s", check_scratch(), name, settings);
+    CHECK(apply(before, method, settings, path) >= 6);
+    REQUIRE_OK(ht_model_open(ctx, path, &after));
+    float *a = logits_of(before, &count), *b = logits_of(after, &again);
+    CHECK_INT(again, count);
+    if (!CHECK_F32_WITHIN(b, a, count, 2e-4))
+        fprintf(stderr, "  of %s, %s\n", name, settings);
+    CHECK(memcmp(a, b, count * sizeof *a) != 0); /* something was changed */
+    free(a);
+    free(b);
+    ht_model_close(before);
+    ht_model_close(after);
+    ht_stage_remove(path);
+    CHECK(access(path, F_OK) != 0);
+}
+
+static void test_rotate(void) {
+    const ht_method method = {.item = {"rotate", "", ""}, .stage = HT_STAGE_ROTATE, .rotates = 1};
+    ht_context *ctx;
+    REQUIRE_OK(ht_context_create(NULL, &ctx));
+    for (size_t i = 0; i < FAMILIES; i++)
+        if (strcmp(NAMES[i], "gemma2") != 0)
+            same_model(ctx, NAMES[i], &method, "rotate");
+    ht_context_destroy(ctx);
+}
+
+static void test_smooth(void) {
+    const ht_method method = {
+        .item = {"smooth", "", ""}, .stage = HT_STAGE_SCALE, .moments = everything, .scales = ht_smooth_scales};
+    ht_context *ctx;
+    REQUIRE_OK(ht_context_create(NULL, &ctx));
+    for (size_t i = 0; i < FAMILIES; i++)
+        same_model(ctx, NAMES[i], &method, "smooth");
+    ht_context_destroy(ctx);
+}
+
+static void test_awq(void) {
+    const ht_method method = {
+        .item = {"awq", "", ""}, .stage = HT_STAGE_SCALE, .moments = everything, .scales = ht_awq_scales};
+    ht_context *ctx;
+    REQUIRE_OK(ht_context_create(NULL, &ctx));
+    same_model(ctx, "llama", &method, "awq");
+    same_model(ctx, "qwen3-moe", &method, "awq");
+    same_model(ctx, "gpt-oss", &method, "awq");
+    ht_context_destroy(ctx);
+}
+
+static void test_refused(void) {
+    ht_context *ctx;
+    ht_model *model;
+    ht_edits *edits;
+    REQUIRE_OK(ht_context_create(NULL, &ctx));
+    REQUIRE_OK(ht_model_open(ctx, check_data("tiny/gemma2"), &model));
+    REQUIRE_OK(ht_edits_create(ctx, model->checkpoint, &edits));
+    CHECK_FAILS(ht_rotate_edits(model, 1, edits), HT_ERR_UNSUPPORTED);
+    CHECK_CONTAINS(ht_error_message(), "normalizes what its blocks add");
+    ht_edits_destroy(edits);
+    ht_model_close(model);
+    ht_context_destroy(ctx);
+}
+
+/* quantize --method rotate: the stage is gone afterwards, the result loads, and threads change nothing. */
+static void test_run(void) {
+    char path[2][256], stage[300];
+    float *logits[2];
+    size_t count = 0;
+    for (size_t threads = 1; threads <= 2; threads++) {
+        ht_context_options context = ht_context_options_default();
+        context.threads = threads;
+        ht_context *ctx;
+        ht_model *model;
+        ht_plan *plan;
+        REQUIRE_OK(ht_context_create(&context, &ctx));
+        ht_quantize_options options = ht_quantize_options_default();
+        options.scheme = "int8-w";
+        options.method = "rotate";
+        options.profile = "plain";
+        snprintf(path[threads - 1], sizeof path[0], "%s/run%zu", check_scratch(), threads);
+        REQUIRE_OK(ht_quantize_checkpoint(ctx, check_data("tiny/llama-bias-tied"), path[threads - 1], &options, &plan));
+        CHECK(ht_plan_summarize(plan).quantized > 0);
+        CHECK(ht_plan_summarize(plan).bytes_before < 1 << 20);
+        ht_plan_destroy(plan);
+        snprintf(stage, sizeof stage, "%s.rotate", path[threads - 1]);
+        CHECK(access(stage, F_OK) != 0);
+        REQUIRE_OK(ht_model_open(ctx, path[threads - 1], &model));
+        logits[threads - 1] = logits_of(model, &count);
+        ht_model_close(model);
+        CHECK_FAILS(ht_quantize_checkpoint(ctx, check_data("tiny/llama"), path[threads - 1], &options, NULL),
+                    HT_ERR_OUTPUT);
+        ht_context_destroy(ctx);
+    }
+    CHECK_BYTES(logits[1], logits[0], count * sizeof *logits[0]);
+    free(logits[0]);
+    free(logits[1]);
+}
+
+/* What lies at the stage's place and is none is left alone; what an interrupted run left there is used. */
+static void test_stage(void) {
+    char output[256], stage[300];
+    ht_context *ctx;
+    REQUIRE_OK(ht_context_create(NULL, &ctx));
+    ht_quantize_options options = ht_quantize_options_default();
+    options.scheme = "int8-w";
+    options.profile = "plain";
+    snprintf(stage, sizeof stage, "%s/taken.rotate", check_scratch());
+    REQUIRE_OK(ht_quantize_checkpoint(ctx, check_data("tiny/llama"), stage, &options, NULL));
+    options.method = "rotate";
+    snprintf(output, sizeof output, "%s/taken", check_scratch());
+    CHECK_FAILS(ht_quantize_checkpoint(ctx, check_data("tiny/llama"), output, &options, NULL), HT_ERR_OUTPUT);
+    CHECK_CONTAINS(ht_error_message(), "transforms of this run would be kept there");
+    options.method = "smooth";
+    CHECK_FAILS(ht_quantize_checkpoint(ctx, check_data("tiny/llama"), output, &options, NULL), HT_ERR_ARGUMENT);
+    CHECK_CONTAINS(ht_error_message(), "method smooth chooses by calibration text: give one with --data FILE");
+    options.method = "rotate";
+
+    ht_checkpoint *checkpoint;
+    ht_plan *plan;
+    ht_text path = {0}, again = {0};
+    snprintf(output, sizeof output, "%s/twice", check_scratch());
+    REQUIRE_OK(ht_checkpoint_open(ctx, check_data("tiny/llama"), &checkpoint));
+    REQUIRE_OK(ht_plan_create(ctx, checkpoint, &options, &plan));
+    CHECK(ht_stage_needed(plan));
+    CHECK_OK(ht_stage_make(ctx, checkpoint, plan, &options, output, &path));
+    char marker[400];
+    snprintf(marker, sizeof marker, "%s/untouched", path.data);
+    FILE *file = fopen(marker, "w");
+    REQUIRE(file != NULL);
+    fclose(file);
+    CHECK_OK(ht_stage_make(ctx, checkpoint, plan, &options, output, &again));
+    CHECK_TEXT(again.data, path.data);
+    CHECK(access(marker, F_OK) == 0); /* not made again */
+    ht_stage_remove(path.data);
+    ht_text_free(&path);
+    ht_text_free(&again);
+    ht_plan_destroy(plan);
+    ht_checkpoint_close(checkpoint);
+    ht_context_destroy(ctx);
+}
+
+int main(void) {
+    RUN(test_rotate);
+    RUN(test_smooth);
+    RUN(test_awq);
+    RUN(test_refused);
+    RUN(test_run);
+    RUN(test_stage);
+    return check_finish();
+}
