@@ -5,6 +5,7 @@
 
 #include "base/nearest.h"
 #include "base/status.h"
+#include "quant/gptq.h"
 #include "quant/hqq.h"
 #include "quant/scaling.h"
 
@@ -39,6 +40,11 @@ static const ht_method methods[] = {
     {.item = {"rotate", "random Hadamard rotations of hidden rows and heads, folded into the weights", ""},
      .stage = HT_STAGE_ROTATE,
      .rotates = 1},
+    {.item = {"gptq", "column by column, each rounding error made up for by the columns that follow; needs text", ""},
+     .needs_data = 1,
+     .accepts = ht_gptq_accepts,
+     .matrix = ht_gptq_matrix,
+     .moments = ht_gptq_moments},
 };
 
 enum { METHODS = sizeof methods / sizeof *methods };
