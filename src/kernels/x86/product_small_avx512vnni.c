@@ -17,6 +17,13 @@ struct small {
     const uint8_t *panel[2];
     const int32_t *sums; /* [chunks][m][8]: of units; already times -offset without zero points */
     size_t n, n1, unit;
+    unsigned scale_shift; /* units that share a scale, as a power of two */
+};
+
+/* Scales of one chunk as floats, and offsets with zero points. */
+struct scales {
+    float p[HT_KCHUNK_BLOCKS][2][HT_PANEL];
+    int32_t zeros[HT_KCHUNK_BLOCKS][2][HT_PANEL];
 };
 
 static inline __attribute__((always_inline)) __m512i broadcast(const void *from) {
@@ -25,99 +32,123 @@ static inline __attribute__((always_inline)) __m512i broadcast(const void *from)
     return _mm512_set1_epi32(word);
 }
 
+static void read_scales(const struct small *s, const uint8_t *const *chunk, size_t units, size_t panels,
+                        struct scales *out) {
+    const ht_packed *w = s->product->weight;
+    for (size_t v = 0; v < panels; v++)
+        for (size_t u = 0; u < units; u++) {
+            size_t group = u >> s->scale_shift;
+            _mm512_storeu_ps(out->p[u][v], w->group ? vnni_scales(w, chunk[v], group) : _mm512_set1_ps(1));
+            if (w->has_zeros)
+                _mm512_storeu_si512(out->zeros[u][v], vnni_zeros(w, chunk[v], group));
+        }
+}
+
 /* One block of 32 k into the accumulators. */
 static inline __attribute__((always_inline)) void block(const uint8_t *const *w, const int8_t *a, size_t stride,
                                                         size_t m, size_t panels, int bits, __m512i table,
                                                         __m512i acc[MOST][2]) {
-    for (size_t u = 0; u < 4; u++)
-        for (size_t v = 0; v < panels; v++) {
-            __m512i first, second;
+    for (size_t u = 0; u < 4; u++) {
+        __m512i first[2], second[2];
+        for (size_t v = 0; v < panels; v++)
             if (bits == 4) {
                 __m512i x = _mm512_loadu_si512(w[v] + u * HT_UNIT);
-                first = _mm512_permutexvar_epi8(x, table);
-                second = _mm512_permutexvar_epi8(_mm512_srli_epi16(x, 4), table);
+                __asm__("" : "+v"(x)); /* loaded once, not again for the shift */
+                first[v] = _mm512_permutexvar_epi8(x, table);
+                second[v] = _mm512_permutexvar_epi8(_mm512_srli_epi16(x, 4), table);
             } else {
-                first = _mm512_loadu_si512(w[v] + u * HT_UNIT);
-                second = _mm512_loadu_si512(w[v] + (u + 4) * HT_UNIT);
+                first[v] = _mm512_loadu_si512(w[v] + u * HT_UNIT);
+                second[v] = _mm512_loadu_si512(w[v] + (u + 4) * HT_UNIT);
             }
-            for (size_t r = 0; r < m; r++)
-                acc[r][v] = _mm512_dpbusd_epi32(acc[r][v], first, broadcast(a + r * stride + 4 * u));
-            for (size_t r = 0; r < m; r++)
-                acc[r][v] = _mm512_dpbusd_epi32(acc[r][v], second, broadcast(a + r * stride + 4 * u + 16));
+        for (size_t r = 0; r < m; r++) {
+            __m512i low = broadcast(a + r * stride + 4 * u), high = broadcast(a + r * stride + 4 * u + 16);
+            for (size_t v = 0; v < panels; v++)
+                acc[r][v] = _mm512_dpbusd_epi32(acc[r][v], first[v], low);
+            for (size_t v = 0; v < panels; v++)
+                acc[r][v] = _mm512_dpbusd_epi32(acc[r][v], second[v], high);
         }
+    }
     for (size_t v = 0; v < panels; v++)
         for (int line = 0; line < bits; line++)
             _mm_prefetch((const char *)w[v] + AHEAD + line * HT_UNIT, _MM_HINT_T0);
 }
 
-/* Sums of one unit, from block `at` of the chunk on. */
-static inline __attribute__((always_inline)) void unit_sums(const struct small *s, const uint8_t *const *chunk,
-                                                            const int8_t *a, size_t width, size_t c, size_t u, size_t m,
-                                                            size_t panels, int bits, __m512i table,
-                                                            __m512i acc[MOST][2]) {
+/* Everything of one chunk into f, or into total where one unit is all of k. */
+static inline __attribute__((always_inline)) void run_chunk(const struct small *s, size_t c, size_t m, size_t panels,
+                                                            int bits, __m512i table, __m512 f[MOST][2],
+                                                            __m512i total[MOST][2]) {
     const ht_packed *w = s->product->weight;
-    size_t from = u * s->unit / HT_BLOCK, to = (u + 1) * s->unit / HT_BLOCK;
-    to = to < width / HT_BLOCK ? to : width / HT_BLOCK;
-    for (size_t r = 0; r < m; r++) {
-        __m512i sum = _mm512_set1_epi32(s->sums[(c * m + r) * HT_KCHUNK_BLOCKS + u]);
-        for (size_t v = 0; v < panels; v++)
-            acc[r][v] = w->has_zeros
-                            ? _mm512_mullo_epi32(sum, vnni_zeros(w, chunk[v], w->group ? u * s->unit / w->group : 0))
-                            : sum;
-    }
+    const ht_int8_rows *x = s->product->x;
+    size_t width = ht_packed_chunk_width(w, c);
+    const int8_t *a = x->codes + HT_KCHUNK * m * c;
+    const float *sx = x->span == HT_SPAN_32 ? x->scales + c * m * HT_KCHUNK_BLOCKS : NULL;
+    const int32_t *sums = s->sums + c * m * HT_KCHUNK_BLOCKS;
     const uint8_t *at[2];
+    struct scales scales;
+    __m512 g[MOST][2];
     for (size_t v = 0; v < panels; v++)
-        at[v] = chunk[v] + w->scale_bytes + w->zero_bytes + from * (size_t)bits * HT_UNIT;
-    for (size_t b = from; b < to; b++) {
-        block(at, a + b * HT_BLOCK, width, m, panels, bits, table, acc);
-        for (size_t v = 0; v < panels; v++)
-            at[v] += (size_t)bits * HT_UNIT;
+        at[v] = ht_packed_chunk(w, s->panel[v], c);
+    read_scales(s, at, (width + s->unit - 1) / s->unit, panels, &scales);
+    for (size_t v = 0; v < panels; v++) {
+        at[v] += w->scale_bytes + w->zero_bytes;
+        for (size_t r = 0; r < m; r++)
+            g[r][v] = _mm512_setzero_ps();
     }
+    for (size_t u = 0, k = 0; k < width; u++) {
+        __m512i acc[MOST][2];
+        for (size_t r = 0; r < m; r++) {
+            __m512i sum = _mm512_set1_epi32(sums[r * HT_KCHUNK_BLOCKS + u]);
+            for (size_t v = 0; v < panels; v++)
+                acc[r][v] = w->has_zeros ? _mm512_mullo_epi32(sum, _mm512_loadu_si512(scales.zeros[u][v])) : sum;
+        }
+        size_t end = k + s->unit < width ? k + s->unit : width;
+        for (; k < end; k += HT_BLOCK) {
+            block(at, a + k, width, m, panels, bits, table, acc);
+            for (size_t v = 0; v < panels; v++)
+                at[v] += (size_t)bits * HT_UNIT;
+        }
+        for (size_t v = 0; v < panels; v++) {
+            __m512 p = _mm512_loadu_ps(scales.p[u][v]);
+            for (size_t r = 0; r < m; r++) {
+                if (total) {
+                    total[r][v] = _mm512_add_epi32(total[r][v], acc[r][v]);
+                    continue;
+                }
+                __m512 q = sx ? _mm512_mul_ps(p, _mm512_set1_ps(sx[r * HT_KCHUNK_BLOCKS + u])) : p;
+                g[r][v] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(acc[r][v]), q, g[r][v]);
+            }
+        }
+    }
+    for (size_t r = 0; !total && r < m; r++)
+        for (size_t v = 0; v < panels; v++)
+            f[r][v] = x->span == HT_SPAN_256 ? _mm512_fmadd_ps(g[r][v], _mm512_set1_ps(x->scales[c * m + r]), f[r][v])
+                                             : _mm512_add_ps(f[r][v], g[r][v]);
 }
 
 static inline __attribute__((always_inline)) void run(const struct small *s, size_t m, size_t panels, int bits) {
-    const ht_packed *w = s->product->weight;
     const ht_int8_rows *x = s->product->x;
-    __m512 f[MOST][2], g[MOST][2];
-    __m512i acc[MOST][2], total[MOST][2], table = _mm512_loadu_si512(w->table);
-    int whole = !ht_product_unit(w, x->span);
-    for (size_t r = 0; r < m; r++)
-        for (size_t v = 0; v < panels; v++) {
-            f[r][v] = g[r][v] = _mm512_setzero_ps();
-            total[r][v] = _mm512_setzero_si512();
-        }
-    for (size_t c = 0; c < x->chunks; c++) {
-        size_t width = ht_packed_chunk_width(w, c);
-        const int8_t *a = x->codes + HT_KCHUNK * m * c;
-        const float *blocks = x->scales + c * m * HT_KCHUNK_BLOCKS;
-        const uint8_t *chunk[2];
-        for (size_t v = 0; v < panels; v++)
-            chunk[v] = ht_packed_chunk(w, s->panel[v], c);
-        for (size_t u = 0; u * s->unit < width; u++) {
-            unit_sums(s, chunk, a, width, c, u, m, panels, bits, table, acc);
-            for (size_t v = 0; v < panels; v++) {
-                __m512 p = w->group ? vnni_scales(w, chunk[v], u * s->unit / w->group) : _mm512_set1_ps(1);
-                for (size_t r = 0; r < m; r++) {
-                    if (whole) {
-                        total[r][v] = _mm512_add_epi32(total[r][v], acc[r][v]);
-                        continue;
-                    }
-                    __m512 q =
-                        x->span == HT_SPAN_32 ? _mm512_mul_ps(p, _mm512_set1_ps(blocks[r * HT_KCHUNK_BLOCKS + u])) : p;
-                    g[r][v] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(acc[r][v]), q, u ? g[r][v] : _mm512_setzero_ps());
-                }
-            }
-        }
-        for (size_t r = 0; !whole && r < m; r++)
+    __m512i table = _mm512_loadu_si512(s->product->weight->table);
+    if (ht_product_unit(s->product->weight, x->span)) {
+        __m512 f[MOST][2];
+        for (size_t r = 0; r < m; r++)
             for (size_t v = 0; v < panels; v++)
-                f[r][v] = x->span == HT_SPAN_256
-                              ? _mm512_fmadd_ps(g[r][v], _mm512_set1_ps(x->scales[c * m + r]), f[r][v])
-                              : _mm512_add_ps(f[r][v], g[r][v]);
+                f[r][v] = _mm512_setzero_ps();
+        for (size_t c = 0; c < x->chunks; c++)
+            run_chunk(s, c, m, panels, bits, table, f, NULL);
+        for (size_t r = 0; r < m; r++)
+            for (size_t v = 0; v < panels; v++)
+                vnni_finish(s->product, 0, r, s->n + v * HT_PANEL, s->n1, f[r][v]);
+        return;
     }
+    __m512i total[MOST][2];
     for (size_t r = 0; r < m; r++)
         for (size_t v = 0; v < panels; v++)
-            vnni_finish(s->product, whole, r, s->n + v * HT_PANEL, s->n1,
-                        whole ? _mm512_castsi512_ps(total[r][v]) : f[r][v]);
+            total[r][v] = _mm512_setzero_si512();
+    for (size_t c = 0; c < x->chunks; c++)
+        run_chunk(s, c, m, panels, bits, table, NULL, total);
+    for (size_t r = 0; r < m; r++)
+        for (size_t v = 0; v < panels; v++)
+            vnni_finish(s->product, 1, r, s->n + v * HT_PANEL, s->n1, _mm512_castsi512_ps(total[r][v]));
 }
 
 static inline __attribute__((always_inline)) void run_m(const struct small *s, size_t panels, int bits) {
@@ -166,6 +197,8 @@ void ht_product_small_avx512vnni(const ht_product *product, size_t n0, size_t n1
     const ht_int8_rows *x = product->x;
     struct small s = {.product = product, .sums = scratch, .n1 = n1, .unit = ht_product_unit(w, x->span)};
     s.unit = s.unit ? s.unit : HT_KCHUNK;
+    for (size_t units = w->group / s.unit; units > 1; units /= 2)
+        s.scale_shift++;
     for (size_t i = 0; i < x->chunks * x->m; i++)
         vnni_unit_sums(x->sums + i * HT_KCHUNK_BLOCKS, s.unit, w->has_zeros ? 1 : -w->offset,
                        (int32_t *)scratch + i * HT_KCHUNK_BLOCKS);
