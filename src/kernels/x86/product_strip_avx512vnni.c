@@ -239,65 +239,67 @@ static inline __attribute__((always_inline)) void tile(const struct chunk *c, si
             add_chunk(c, row + r, v, g[r][v]);
 }
 
-/* Starting values where zero points make them differ by output. */
-static void start_4x4(const struct chunk *c, size_t row, size_t unit, int32_t *init) {
-    for (size_t r = 0; r < MR; r++) {
-        __m512i sum = _mm512_set1_epi32(c->sums[(row + r) * HT_KCHUNK_BLOCKS + unit]);
-        for (size_t v = 0; v < VNNI_VECTORS; v++)
-            _mm512_storeu_si512(init + r * VNNI_STRIP + v * HT_PANEL,
-                                _mm512_mullo_epi32(sum, load(c->strip->zeros[unit][v])));
-    }
+/* Starting values of all units where zero points make them differ by output. */
+static void start_4x4(const struct chunk *c, size_t row, int32_t *init) {
+    for (size_t u = 0; u * c->unit < c->width; u++)
+        for (size_t r = 0; r < MR; r++) {
+            __m512i sum = _mm512_set1_epi32(c->sums[(row + r) * HT_KCHUNK_BLOCKS + u]);
+            for (size_t v = 0; v < VNNI_VECTORS; v++)
+                _mm512_store_si512(init + ((u * MR + r) * VNNI_VECTORS + v) * HT_PANEL,
+                                   _mm512_mullo_epi32(sum, load(c->strip->zeros[u][v])));
+        }
 }
 
-static void whole_4x4(const struct chunk *c, size_t row, vnni_tile *t) {
-    int32_t *f = (int32_t *)(void *)(c->f + row * VNNI_STRIP);
-    for (size_t r = 0; r < MR; r++)
-        for (size_t v = 0; v < VNNI_VECTORS; v++) {
-            int32_t *at = f + r * VNNI_STRIP + v * HT_PANEL;
-            _mm512_storeu_si512(at, _mm512_add_epi32(load(at), _mm512_set1_epi32(t->sums[r * HT_KCHUNK_BLOCKS])));
-        }
-    t->sums = NULL;
-    t->init = f;
-    t->g = (float *)(void *)f;
-    t->steps = c->width / 4;
-    vnni_tile_sums(t);
+/* Four rows and all four panels, one unit. */
+static void quad(const struct chunk *c, vnni_tile *t) {
+    t->blocks = c->width / HT_BLOCK;
+    if (c->whole)
+        vnni_quad_whole(t);
+    else if (t->sx)
+        vnni_quad_256(t);
+    else
+        vnni_quad_scaled(t);
+}
+
+/* Two panels from panel v on, all units. */
+static void pair(const struct chunk *c, const vnni_tile *quad_tile, size_t v) {
+    vnni_tile t = *quad_tile;
+    t.w[0] = c->w[v];
+    t.w[1] = c->w[v + 1];
+    t.init += v * HT_PANEL;
+    t.p += v * HT_PANEL;
+    t.f += v * HT_PANEL;
+    t.units = c->width / c->unit;
+    t.blocks = c->unit / HT_BLOCK;
+    if (c->by_block)
+        vnni_pair_by_block(&t);
+    else if (c->scales)
+        vnni_pair_256(&t, t.sx);
+    else
+        vnni_pair_scaled(&t);
 }
 
 /* Four rows and all four panels. */
 static void tile_4x4(const struct chunk *c, size_t row) {
-    _Alignas(64) float g[MR * VNNI_STRIP];
-    _Alignas(64) int32_t init[MR * VNNI_STRIP];
+    _Alignas(64) int32_t init[HT_KCHUNK_BLOCKS * MR * VNNI_STRIP];
     vnni_tile t = {.w = {c->w[0], c->w[1], c->w[2], c->w[3]},
                    .a = c->codes + row * c->width,
                    .stride = c->width,
-                   .sums = c->sums + row * HT_KCHUNK_BLOCKS,
+                   .sums = c->has_zeros ? NULL : c->sums + row * HT_KCHUNK_BLOCKS,
                    .init = init,
-                   .g = g};
-    if (c->whole) {
-        whole_4x4(c, row, &t);
+                   .p = &c->strip->p[0][0][0],
+                   .sx = c->by_block ? c->scales + row * HT_KCHUNK_BLOCKS
+                         : c->scales ? c->scales + row
+                                     : NULL,
+                   .f = c->f + row * VNNI_STRIP};
+    if (c->has_zeros)
+        start_4x4(c, row, init);
+    if (c->unit >= c->width && !c->by_block) {
+        quad(c, &t);
         return;
     }
-    memset(g, 0, sizeof g);
-    for (size_t u = 0, at = 0; at < c->width; u++, at += c->unit) {
-        size_t span = c->width - at < c->unit ? c->width - at : c->unit;
-        t.steps = span / 4;
-        t.p = &c->strip->p[u][0][0];
-        t.sums = c->has_zeros ? NULL : c->sums + row * HT_KCHUNK_BLOCKS + u;
-        if (c->has_zeros)
-            start_4x4(c, row, u, init);
-        if (c->by_block) {
-            t.sx = c->scales + row * HT_KCHUNK_BLOCKS + u;
-            vnni_tile_block(&t);
-        } else {
-            vnni_tile_scaled(&t);
-        }
-        t.a += span;
-        for (size_t v = 0; v < VNNI_VECTORS; v++)
-            t.w[v] += span * HT_PANEL;
-    }
-    for (size_t r = 0; r < MR; r++)
-        for (size_t v = 0; v < VNNI_VECTORS; v++)
-            add_chunk(c, row + r, v, _mm512_load_ps(g + r * VNNI_STRIP + v * HT_PANEL));
+    pair(c, &t, 0);
+    pair(c, &t, 2);
 }
 
 /* The rows that are left over, and strips of fewer than four panels, one panel at a time. */
@@ -349,7 +351,7 @@ static void run_chunk(const ht_product *product, size_t n, size_t panels, size_t
         vnni_unit_sums(x->sums + (first + r) * HT_KCHUNK_BLOCKS, c.unit, c.has_zeros ? 1 : -c.offset,
                        sums + r * HT_KCHUNK_BLOCKS);
     size_t r = 0;
-    if (panels == VNNI_VECTORS)
+    if (panels == VNNI_VECTORS && (c.unit >= c.width || c.width % c.unit == 0))
         for (; r + MR <= rows; r += MR)
             tile_4x4(&c, r);
     if (r < rows)
