@@ -8,7 +8,7 @@
 #include <jansson.h>
 
 typedef struct values {
-    const char *text, *against, *gates, *report;
+    const char *text, *against, *gates, *report, *cache;
     uint64_t context, tokens;
 } values;
 
@@ -18,6 +18,8 @@ static const cli_option rows[] = {
     {"tokens", 'n', CLI_NUMBER, offsetof(values, tokens), "N", NULL, "use only the first N tokens of the text; 0: all"},
     {"against", 0, CLI_TEXT, offsetof(values, against), "MODEL", NULL,
      "the float model: also its perplexity, KL divergence from it and how often both predict the same token"},
+    {"kv-cache", 0, CLI_TEXT, offsetof(values, cache), "FORMAT", "f32",
+     "keys and values of MODEL kept as f32, fp8, int8 or int4; those of --against stay f32"},
     {"gates", 0, CLI_TEXT, offsetof(values, gates), "RECIPE", NULL,
      "hold the result to the gates of this recipe: exit 4 when one is broken"},
     {"report", 0, CLI_TEXT, offsetof(values, report), "F.html", NULL,
@@ -45,7 +47,7 @@ int cli_eval(cli_call *call) {
     const values *v = call->values;
     if (!v->text)
         return cli_fail(call, CLI_USAGE, "needs --text FILE (see halftone eval --help)");
-    cli_evaluation e = {.text = v->text, .context = v->context, .tokens = v->tokens};
+    cli_evaluation e = {.text = v->text, .context = v->context, .tokens = v->tokens, .cache = v->cache};
     int exit_status = cli_report_check(call, v->report);
     if (exit_status == CLI_DONE)
         exit_status = read_gates(call, v->gates, &e.gates);

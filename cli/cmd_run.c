@@ -13,7 +13,7 @@
 enum { TAIL = 6 }; /* ids before the new ones that the decoder sees */
 
 typedef struct values {
-    const char *prompt, *file;
+    const char *prompt, *file, *cache;
     uint64_t count, top_k;
     double temperature, top_p;
     int ignore_eos, no_special, show_special;
@@ -27,6 +27,8 @@ static const cli_option rows[] = {
     {"top-p", 0, CLI_REAL, offsetof(values, top_p), "P", "1",
      "sample among the likeliest tokens that make up this much"},
     {"top-k", 0, CLI_NUMBER, offsetof(values, top_k), "K", "0", "sample among the K likeliest tokens; 0: all"},
+    {"kv-cache", 0, CLI_TEXT, offsetof(values, cache), "FORMAT", "f32",
+     "keys and values kept as f32, fp8, int8 or int4"},
     {"ignore-eos", 0, CLI_FLAG, offsetof(values, ignore_eos), NULL, NULL, "go on after an end-of-text token"},
     {"no-special", 0, CLI_FLAG, offsetof(values, no_special), NULL, NULL,
      "do not add the special tokens of the tokenizer's post-processor to the prompt"},
@@ -181,6 +183,8 @@ int cli_run(cli_call *call) {
         exit_status = encode(call, tokenizer, &prompt);
     if (exit_status == CLI_DONE)
         exit_status = cli_status(call, ht_model_open(call->ctx, call->argument[0], &model));
+    if (exit_status == CLI_DONE)
+        exit_status = cli_status(call, ht_model_set_cache(model, v->cache));
     if (exit_status == CLI_DONE)
         exit_status = generate(call, model, tokenizer, &prompt);
     ht_model_close(model);

@@ -51,6 +51,7 @@ void cli_plan_json(struct json_t *out, const ht_plan *plan, int measured);
 typedef struct cli_evaluation {
     const char *text; /* file; NULL: none asked for */
     uint64_t context, tokens;
+    const char *cache; /* ht_model_set_cache; NULL: f32 */
     ht_gates gates;
     ht_encoding ids;
     const char *model, *base; /* as given; base NULL: none */

@@ -35,6 +35,8 @@ int cli_evaluation_run(const cli_call *call, cli_evaluation *e, const char *mode
     e->model = model_path;
     e->base = base_path;
     ht_status status = ht_model_open(call->ctx, model_path, &model);
+    if (status == HT_OK && e->cache)
+        status = ht_model_set_cache(model, e->cache);
     if (status == HT_OK && base_path)
         status = ht_model_open(call->ctx, base_path, &base);
     ht_evaluate_options options = {.context = e->context, .max_tokens = e->tokens, .against = base};

@@ -27,6 +27,11 @@ HT_API ht_status ht_model_open(ht_context *ctx, const char *path, ht_model **out
 HT_API void ht_model_close(ht_model *model);
 HT_API ht_model_info ht_model_describe(const ht_model *model);
 
+/* How sequences created from now on keep keys and values: "f32" (as they are), "fp8", "int8", "int4", with a scale for
+ * every position and head. Attention computes in f32 on what is read back, so a token's result does not depend on how
+ * passes split the text. Fails with ARGUMENT (unknown name), SHAPE (head size). */
+HT_API ht_status ht_model_set_cache(ht_model *model, const char *name);
+
 /* A sequence being extended: the key-value cache. */
 typedef struct ht_sequence ht_sequence;
 HT_API ht_status ht_sequence_create(ht_model *model, size_t capacity, ht_sequence **out);

@@ -12,6 +12,7 @@
 
 #include "base/pool.h"
 #include "base/status.h"
+#include "model/cache.h"
 
 /* --- sites ------------------------------------------------------------------------------------------------- */
 
@@ -77,11 +78,6 @@ static void norm_heads(const ht_pass *pass, float *x, size_t heads, const float 
                                                               x + h * each);
 }
 
-static float *cache_at(const ht_pass *pass, float *cache, size_t head) {
-    const ht_decoder_config *c = &pass->model->config;
-    return cache + (pass->slot * c->kv_heads + head) * pass->sequence->capacity * c->head_dim;
-}
-
 /* Norms, rotation and scale of q and k; k and v go to the cache. */
 static void place_rows(void *arg, size_t row, size_t count) {
     const ht_pass *pass = arg;
@@ -103,8 +99,8 @@ static void place_rows(void *arg, size_t row, size_t count) {
         for (size_t j = 0; j < q_width; j++)
             q[j] *= scale;
         for (size_t h = 0; h < c->kv_heads; h++) {
-            memcpy(cache_at(pass, s->k, h) + (pass->first + i) * d, k + h * d, d * sizeof *k);
-            memcpy(cache_at(pass, s->v, h) + (pass->first + i) * d, v + h * d, d * sizeof *v);
+            memcpy(ht_cache_rows(s, 0, pass->slot, h) + (pass->first + i) * d, k + h * d, d * sizeof *k);
+            memcpy(ht_cache_rows(s, 1, pass->slot, h) + (pass->first + i) * d, v + h * d, d * sizeof *v);
         }
     }
 }
@@ -125,8 +121,8 @@ static ht_status attend_block(void *arg, size_t task, size_t worker) {
     size_t kv = head / (c->heads / c->kv_heads), width = pass->layer->qkv.width;
     ht_attention_rows problem = {.q = pass->model->act.qkv + row * width + head * d,
                                  .q_stride = width,
-                                 .k = cache_at(pass, pass->sequence->k, kv),
-                                 .v = cache_at(pass, pass->sequence->v, kv),
+                                 .k = ht_cache_rows(pass->sequence, 0, pass->slot, kv),
+                                 .v = ht_cache_rows(pass->sequence, 1, pass->slot, kv),
                                  .k_stride = d,
                                  .v_stride = d,
                                  .keys = pass->first + pass->m,
@@ -155,6 +151,7 @@ static ht_status attend(ht_pass *pass) {
     if (pass->stopped)
         return HT_OK;
     HT_TRY(ht_for_rows(model->ctx, pass->m, place_rows, pass));
+    HT_TRY(ht_cache_turn(pass->sequence, pass->slot, pass->first, pass->m));
     HT_TRY(ht_workspace_threads(&model->workspace, ht_attention_scratch(pass->first + pass->m), &attention.scratch,
                                 &attention.stride));
     HT_TRY(ht_parallel_for(model->ctx, attention.blocks * model->config.heads, attend_block, &attention));

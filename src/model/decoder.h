@@ -71,6 +71,8 @@ struct ht_model {
     ht_workspace workspace;
     ht_activations act;
     uint64_t parameters, weight_bytes;
+    ht_format cache; /* of the sequences to come, when quantized */
+    int cache_quantized;
     ht_tap_fn *tap; /* NULL: none */
     void *tap_user;
 };
@@ -78,8 +80,11 @@ struct ht_model {
 struct ht_sequence {
     ht_model *model;
     size_t capacity, length;
-    size_t layers; /* that the cache has room for: all, or one at a time (block.h) */
-    float *k, *v;  /* [layers][kv_heads][capacity][head_dim] */
+    size_t layers;       /* that the cache has room for: all, or one at a time (block.h) */
+    float *k, *v;        /* [layers][kv_heads][capacity][head_dim]; quantized: one layer of it, see cache.h */
+    ht_format format;    /* of records */
+    size_t record;       /* bytes of one; 0: the cache is f32 */
+    uint8_t *records[2]; /* keys, values: [layers][kv_heads][capacity] */
     float *frequency, rope_factor;
     float *cosine, *sine; /* [HT_CHUNK][rotary / 2] of positions from rope_first on */
     size_t rope_first, rope_count;

@@ -14,6 +14,7 @@
 #include "base/cpu.h"
 #include "base/file_map.h"
 #include "base/status.h"
+#include "model/cache.h"
 #include "model/rope.h"
 
 static ht_status read_config(ht_model *model, const char *path) {
@@ -125,14 +126,21 @@ ht_status ht_sequence_create_for(ht_model *model, size_t capacity, size_t layers
     if (capacity == 0 || capacity > (size_t)1 << 30)
         return ht_fail(HT_ERR_ARGUMENT, "sequence: a capacity of %zu tokens, 1 to 2^30 is possible", capacity);
     size_t chunk = capacity < HT_CHUNK ? capacity : HT_CHUNK, half = c->rotary / 2;
-    size_t row = layers * c->kv_heads * c->head_dim * sizeof(float);
+    size_t rows = layers * c->kv_heads, f32_rows = model->cache_quantized ? c->kv_heads : rows;
     HT_TRY(ht_allocate(ctx, 1, sizeof *sequence, "sequence", &sequence));
     sequence->model = model;
     sequence->capacity = capacity;
     sequence->layers = layers;
+    if (model->cache_quantized) {
+        sequence->format = model->cache;
+        sequence->record = ht_cache_record(&model->cache, c->head_dim);
+    }
+    size_t row = f32_rows * c->head_dim * sizeof(float);
     ht_status status = ht_allocate_raw(ctx, capacity, row, "key cache", &sequence->k);
     if (status == HT_OK)
         status = ht_allocate_raw(ctx, capacity, row, "value cache", &sequence->v);
+    for (int which = 0; which < 2 && sequence->record && status == HT_OK; which++)
+        status = ht_allocate_raw(ctx, capacity, rows * sequence->record, "quantized cache", &sequence->records[which]);
     if (status == HT_OK)
         status = ht_allocate(ctx, half, sizeof(float), "rotary frequencies", &sequence->frequency);
     if (status == HT_OK)
@@ -152,7 +160,8 @@ void ht_sequence_destroy(ht_sequence *sequence) {
     if (!sequence)
         return;
     ht_context *ctx = sequence->model->ctx;
-    void *const all[] = {sequence->k, sequence->v, sequence->frequency, sequence->cosine, sequence->sine};
+    void *const all[] = {sequence->k,         sequence->v,      sequence->records[0], sequence->records[1],
+                         sequence->frequency, sequence->cosine, sequence->sine};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         ht_release(ctx, all[i]);
     ht_release(ctx, sequence);

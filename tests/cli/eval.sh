@@ -17,6 +17,11 @@ check "$(json same.json kl_mean kl_max nll_change nll_change_stderr top1_agreeme
 0.0
 1.0"
 
+# Quantized keys and values: another number, near the first; names are checked.
+expect 0 halftone eval "$MODEL" --text "$text" --context 128 --tokens 512 --kv-cache int8 --json --quiet >cache.json
+check "$(json cache.json perplexity)" != "$(json out.json perplexity)"
+expect 2 halftone eval "$MODEL" --text "$text" --context 128 --kv-cache int3
+
 # Gates: broken ones end with 4 after the result is printed; those that compare need a base.
 expect 0 halftone quantize "$MODEL" -o small --scheme mxfp4-w --quiet >/dev/null
 printf 'version: 1\npreset: mxfp4-w\ngates: {max_kl: 0.01, min_agreement: 0.5}\n' >gates.yaml
