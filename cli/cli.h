@@ -55,8 +55,11 @@ typedef struct cli_option {
 
 typedef struct cli_options {
     const cli_option *rows;
-    size_t bytes; /* size of the struct that the offsets point into */
+    size_t bytes;           /* size of the struct that the offsets point into */
+    const cli_option *more; /* further rows of the same struct; NULL: none */
 } cli_options;
+/* Rows of both parts, in the order of the help; NULL past the end. */
+const cli_option *cli_option_at(const cli_options *table, size_t index);
 
 /* How progress is shown. Order of the words of --progress. */
 typedef enum cli_progress_mode {
@@ -86,9 +89,10 @@ typedef struct cli_command {
     unsigned least, most;       /* number of arguments */
     const cli_options *options; /* NULL: common ones only */
     int (*run)(cli_call *call);
-    int bare;            /* runs without a context */
-    int resumable;       /* stopped by a signal it exits 75, and the same command goes on later */
-    const char *details; /* paragraphs for --help and the man page */
+    int bare;             /* runs without a context */
+    int resumable;        /* stopped by a signal it exits 75, and the same command goes on later */
+    const char *details;  /* paragraphs for --help and the man page */
+    const char *examples; /* commands that can be typed as they stand, a line each */
 } cli_command;
 
 /* Commands in the order of the help; NULL past the end. */

@@ -22,7 +22,7 @@ static const cli_option rows[] = {
     {"k", 'k', CLI_NUMBER, offsetof(values, k), "N", NULL, "inputs of the weight, or columns of the matrix to cast"},
     {"rounds", 0, CLI_NUMBER, offsetof(values, rounds), "N", "5", "alternating rounds that the medians are taken over"},
     {NULL, 0, CLI_FLAG, 0, NULL, NULL, NULL}};
-const cli_options cli_bench_options = {rows, sizeof(values)};
+const cli_options cli_bench_options = {rows, sizeof(values), NULL};
 
 typedef struct sink {
     const cli_call *call;

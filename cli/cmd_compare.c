@@ -17,7 +17,7 @@ static const cli_option rows[] = {
     {"top", 'n', CLI_NUMBER, offsetof(values, top), "N", NULL, "only the N worst tensors; 0: all"},
     {"different", 0, CLI_FLAG, offsetof(values, different), NULL, NULL, "leave out tensors that are equal"},
     {NULL, 0, CLI_FLAG, 0, NULL, NULL, NULL}};
-const cli_options cli_compare_options = {rows, sizeof(values)};
+const cli_options cli_compare_options = {rows, sizeof(values), NULL};
 
 /* Notes (only in one, other shape) first, then by falling error; names break ties. */
 static int worse(const void *a, const void *b) {

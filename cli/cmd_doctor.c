@@ -12,7 +12,7 @@ typedef struct values {
 static const cli_option rows[] = {{"kernels", 0, CLI_FLAG, offsetof(values, kernels), NULL, NULL,
                                    "every kernel of every operation, whether it is chosen here, and why"},
                                   {NULL, 0, CLI_FLAG, 0, NULL, NULL, NULL}};
-const cli_options cli_doctor_options = {rows, sizeof(values)};
+const cli_options cli_doctor_options = {rows, sizeof(values), NULL};
 
 static json_t *kernels_json(const cli_call *call) {
     json_t *all = json_array();

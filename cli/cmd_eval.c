@@ -25,7 +25,7 @@ static const cli_option rows[] = {
     {"report", 0, CLI_TEXT, offsetof(values, report), "F.html", NULL,
      "write a report: this page, and F.json beside it"},
     {NULL, 0, CLI_FLAG, 0, NULL, NULL, NULL}};
-const cli_options cli_eval_options = {rows, sizeof(values)};
+const cli_options cli_eval_options = {rows, sizeof(values), NULL};
 
 static int read_gates(const cli_call *call, const char *path, ht_gates *out) {
     *out = ht_gates_none();

@@ -15,7 +15,7 @@ static const cli_option rows[] = {
     {"tensors", 't', CLI_FLAG, offsetof(values, tensors), NULL, NULL, "one line for every stored tensor"},
     {"metadata", 0, CLI_FLAG, offsetof(values, metadata), NULL, NULL, "the files' key-value metadata too"},
     {NULL, 0, CLI_FLAG, 0, NULL, NULL, NULL}};
-const cli_options cli_inspect_options = {rows, sizeof(values)};
+const cli_options cli_inspect_options = {rows, sizeof(values), NULL};
 
 typedef struct totals {
     uint64_t parameters, bytes, dtype_tensors[HT_DTYPE_COUNT], dtype_bytes[HT_DTYPE_COUNT];

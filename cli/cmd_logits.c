@@ -20,7 +20,7 @@ static const cli_option rows[] = {
     {"output", 'o', CLI_TEXT, offsetof(values, output), "FILE", NULL, "safetensors file to write"},
     {"overwrite", 0, CLI_FLAG, offsetof(values, overwrite), NULL, NULL, "replace an existing file"},
     {NULL, 0, CLI_FLAG, 0, NULL, NULL, NULL}};
-const cli_options cli_logits_options = {rows, sizeof(values)};
+const cli_options cli_logits_options = {rows, sizeof(values), NULL};
 
 static int32_t *read_ids(const cli_call *call, size_t *count, int *exit_status) {
     const values *v = call->values;

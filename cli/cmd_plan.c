@@ -11,12 +11,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* What quantize has beside the rows that it shares with plan. */
 #define AT(field) offsetof(cli_quantize_values, field)
-static const cli_option rows[] = {
+static const cli_option quantize_rows[] = {
     {"output", 'o', CLI_TEXT, AT(output), "OUT", NULL, "directory to write; it appears complete or not at all"},
+    {"overwrite", 0, CLI_FLAG, AT(overwrite), NULL, NULL, "replace an existing output"},
     {"resume", 0, CLI_CHOICE, AT(resume), "auto|required|never", "auto",
      "what to do with a run that was stopped: go on if there is one, insist on it, or start afresh"},
-    {"overwrite", 0, CLI_FLAG, AT(overwrite), NULL, NULL, "replace an existing output"},
     {"dry-run", 0, CLI_FLAG, AT(dry_run), NULL, NULL, "print the plan and stop, as halftone plan does"},
     {"shard-size", 0, CLI_BYTES, AT(shard_size), "BYTES", "5GB", "largest output file; one tensor is never split"},
     {"chunk-size", 0, CLI_BYTES, AT(chunk_size), "BYTES", NULL,
@@ -36,7 +37,8 @@ static const cli_option rows[] = {
     {"experts", 0, CLI_TEXT, AT(experts), "POLICY", NULL,
      "statistics of experts from the tokens routed to them (routed, default), N more a token (top-k+N), or all"},
     {"report", 0, CLI_TEXT, AT(report), "F.html", NULL, "write a report: this page, and F.json beside it"},
-    /* From here on also the options of plan. */
+    {NULL, 0, CLI_FLAG, 0, NULL, NULL, NULL}};
+static const cli_option shared_rows[] = {
     {"scheme", 's', CLI_TEXT, AT(scheme), "SCHEME", NULL, "one scheme for all linears: halftone list schemes"},
     {"recipe", 'r', CLI_TEXT, AT(recipe), "FILE", NULL, "YAML file of rules: which tensors get which scheme"},
     {"method", 'm', CLI_TEXT, AT(method), "METHOD", NULL, "how codes are chosen (default rtn): halftone list methods"},
@@ -51,9 +53,8 @@ static const cli_option rows[] = {
     {"tensors", 0, CLI_FLAG, AT(tensors), NULL, NULL, "one line for every tensor"},
     {NULL, 0, CLI_FLAG, 0, NULL, NULL, NULL}};
 #undef AT
-enum { QUANTIZE_ALONE = 16 };
-const cli_options cli_quantize_options = {rows, sizeof(cli_quantize_values)};
-const cli_options cli_plan_options = {rows + QUANTIZE_ALONE, sizeof(cli_quantize_values)};
+const cli_options cli_plan_options = {shared_rows, sizeof(cli_quantize_values), NULL};
+const cli_options cli_quantize_options = {shared_rows, sizeof(cli_quantize_values), quantize_rows};
 
 int cli_quantize_choose(const cli_call *call, ht_quantize_options *out) {
     static const ht_scale_rule rules[] = {HT_SCALE_DEFAULT, HT_SCALE_FLOOR, HT_SCALE_RCEIL,

@@ -34,7 +34,7 @@ static const cli_option rows[] = {
      "do not add the special tokens of the tokenizer's post-processor to the prompt"},
     {"show-special", 0, CLI_FLAG, offsetof(values, show_special), NULL, NULL, "show special tokens in the text"},
     {NULL, 0, CLI_FLAG, 0, NULL, NULL, NULL}};
-const cli_options cli_run_options = {rows, sizeof(values)};
+const cli_options cli_run_options = {rows, sizeof(values), NULL};
 
 /* Ids seen so far, and how much of them is shown. */
 typedef struct stream {

@@ -22,7 +22,7 @@ static const cli_option rows[] = {
     {"skip-special", 0, CLI_FLAG, offsetof(values, skip_special), NULL, NULL,
      "leave special tokens out of decoded text"},
     {NULL, 0, CLI_FLAG, 0, NULL, NULL, NULL}};
-const cli_options cli_tokenize_options = {rows, sizeof(values)};
+const cli_options cli_tokenize_options = {rows, sizeof(values), NULL};
 
 static json_t *ids_json(const int32_t *ids, size_t count) {
     json_t *all = json_array();

@@ -15,7 +15,7 @@ static const cli_option rows[] = {{"against", 0, CLI_TEXT, offsetof(values, agai
                                   {"for", 0, CLI_TEXT, offsetof(values, reader), "READER", NULL,
                                    "also check the rules of that reader: vllm, transformers or llama.cpp"},
                                   {NULL, 0, CLI_FLAG, 0, NULL, NULL, NULL}};
-const cli_options cli_verify_options = {rows, sizeof(values)};
+const cli_options cli_verify_options = {rows, sizeof(values), NULL};
 
 static void print_json(const cli_call *call, const ht_verification *result) {
     json_t *out = cli_json_begin(call), *checks = json_array();

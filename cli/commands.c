@@ -6,6 +6,7 @@
 
 static const cli_command commands[] = {
     {.name = "inspect",
+     .examples = "halftone inspect models/novel-7m --tensors",
      .summary = "what a checkpoint holds",
      .arguments = "PATH",
      .least = 1,
@@ -16,6 +17,7 @@ static const cli_command commands[] = {
          "PATH is a Hugging Face directory, a safetensors file or a GGUF file. Every header is checked; no weight is "
          "read."},
     {.name = "tokenize",
+     .examples = "halftone tokenize models/novel-7m -p \"It was a dark night\"",
      .summary = "text to token ids and back",
      .arguments = "MODEL",
      .least = 1,
@@ -24,6 +26,7 @@ static const cli_command commands[] = {
      .run = cli_tokenize,
      .details = "MODEL is a directory with tokenizer.json, or that file."},
     {.name = "logits",
+     .examples = "halftone logits models/novel-7m --ids 1,2,3 -o logits.safetensors",
      .summary = "f32 logits of a sequence, as a safetensors file",
      .arguments = "MODEL",
      .least = 1,
@@ -32,6 +35,8 @@ static const cli_command commands[] = {
      .run = cli_logits,
      .details = "The file holds one tensor, logits, [tokens, vocabulary]."},
     {.name = "plan",
+     .examples =
+         "halftone plan models/novel-7m --scheme nvfp4\nhalftone plan models/novel-7m --scheme int4-g32-asym --tensors",
      .summary = "what quantize would do to every tensor, and why",
      .arguments = "MODEL",
      .least = 1,
@@ -40,6 +45,8 @@ static const cli_command commands[] = {
      .run = cli_plan,
      .details = "Reads headers only. Exit status 0 means that quantize can do it."},
     {.name = "quantize",
+     .examples = "halftone quantize models/novel-7m -o out --scheme mxfp4\nhalftone quantize models/novel-7m -o small "
+                 "--scheme int4 --scale-rule mse --report small.html",
      .summary = "write a smaller checkpoint",
      .arguments = "MODEL",
      .least = 1,
@@ -52,6 +59,7 @@ static const cli_command commands[] = {
          "the same command goes on where it stopped and gives the same bytes. The closing line shows the rate of the "
          "input beside two yardsticks of the same run: the same input copied to a file, and a copy in memory."},
     {.name = "verify",
+     .examples = "halftone verify out --against models/novel-7m --for vllm",
      .summary = "re-read a quantized checkpoint and prove it",
      .arguments = "OUT",
      .least = 1,
@@ -60,6 +68,7 @@ static const cli_command commands[] = {
      .run = cli_verify,
      .details = "Exit status 6 when a check fails."},
     {.name = "eval",
+     .examples = "halftone eval out --text tests/data/text/sample-a.txt --tokens 4096 --against models/novel-7m",
      .summary = "perplexity of a text, and distance from another model",
      .arguments = "MODEL",
      .least = 1,
@@ -71,6 +80,7 @@ static const cli_command commands[] = {
          "window is dropped. The loss is the mean over positions 1 to context-1 of every window; perplexity is exp "
          "of it. Inputs are quantized on the fly where the model's scheme says so."},
     {.name = "run",
+     .examples = "halftone run out -p \"It was a dark night\" -n 40",
      .summary = "continue a prompt",
      .arguments = "MODEL",
      .least = 1,
@@ -79,6 +89,7 @@ static const cli_command commands[] = {
      .run = cli_run,
      .details = "Text appears as it is generated. The same seed gives the same text."},
     {.name = "compare",
+     .examples = "halftone compare models/novel-7m out --top 5",
      .summary = "error of every tensor between two checkpoints",
      .arguments = "A B",
      .least = 2,
@@ -87,6 +98,7 @@ static const cli_command commands[] = {
      .run = cli_compare,
      .details = "Both are decoded to f32; SQNR is that of B as an approximation of A. Worst first."},
     {.name = "bench",
+     .examples = "halftone bench cast --what mxfp4",
      .summary = "rates of this machine, each beside a yardstick",
      .arguments = "cast|matmul|kernels|model",
      .least = 1,
@@ -98,12 +110,14 @@ static const cli_command commands[] = {
          "features. model: prompt and generation. The yardstick alternates with the thing measured; the medians "
          "and their ratio are printed."},
     {.name = "doctor",
+     .examples = "halftone doctor --kernels",
      .summary = "what this machine and this build offer",
      .arguments = "",
      .options = &cli_doctor_options,
      .run = cli_doctor,
      .details = "CPU features, devices, libraries; with --kernels the choice for every operation and its reason."},
     {.name = "list",
+     .examples = "halftone list schemes",
      .summary = "names that other commands accept",
      .arguments = "schemes|formats|methods|profiles|architectures|kernels",
      .least = 1,

@@ -29,14 +29,20 @@ static void wrap(FILE *out, const char *text, size_t indent) {
     fputc('\n', out);
 }
 
+/* The default, where saying it says something: not of a word "default", which the text explains. */
+static const char *standard_of(const cli_option *row) {
+    return row->standard && strcmp(row->standard, "default") != 0 ? row->standard : NULL;
+}
+
 static void print_option(FILE *out, const cli_option *row) {
     char head[128], text[512];
     int choice = row->kind == CLI_CHOICE;
     snprintf(head, sizeof head, "  %c%c%s --%s%s%s", row->letter ? '-' : ' ', row->letter ? row->letter : ' ',
              row->letter ? "," : " ", row->name, row->argument ? " " : "",
              row->argument ? (choice ? "WORD" : row->argument) : "");
+    const char *standard = standard_of(row);
     snprintf(text, sizeof text, "%s%s%s%s%s%s", row->help, choice ? ": " : "", choice ? row->argument : "",
-             row->standard ? " (default " : "", row->standard ? row->standard : "", row->standard ? ")" : "");
+             standard ? " (default " : "", standard ? standard : "", standard ? ")" : "");
     fprintf(out, "%s", head);
     size_t at = strlen(head);
     if (at + 2 > TEXT_COLUMN) {
@@ -48,8 +54,9 @@ static void print_option(FILE *out, const cli_option *row) {
 }
 
 static void print_options(FILE *out, const char *title, const cli_options *table) {
+    const cli_option *row;
     fprintf(out, "\n%s\n", title);
-    for (const cli_option *row = table->rows; row->name; row++)
+    for (size_t i = 0; (row = cli_option_at(table, i)); i++)
         print_option(out, row);
 }
 
@@ -57,6 +64,11 @@ void cli_help_short(FILE *out) {
     fprintf(out, "usage: halftone COMMAND [options] ARGUMENTS\n\ncommands:\n");
     for (size_t i = 0; cli_command_at(i); i++)
         fprintf(out, "  %-10s %s\n", cli_command_at(i)->name, cli_command_at(i)->summary);
+    fprintf(out, "\nfirst steps:\n"
+                 "  halftone plan MODEL --scheme mxfp4              what would become of every tensor\n"
+                 "  halftone quantize MODEL -o OUT --scheme mxfp4   write it\n"
+                 "  halftone verify OUT --against MODEL             prove it\n"
+                 "  halftone eval OUT --text FILE --against MODEL   what it costs in quality\n");
     fprintf(out, "\nhalftone COMMAND --help   options of one command\n"
                  "halftone help --man       everything, as a man page\n"
                  "halftone --version        the version\n");
@@ -74,6 +86,14 @@ void cli_help_command(FILE *out, const cli_command *row) {
     if (row->options)
         print_options(out, "options:", row->options);
     print_options(out, "options of every command:", &cli_common_options);
+    if (row->examples) {
+        fprintf(out, "\nexamples:\n");
+        for (const char *at = row->examples; *at;) {
+            size_t length = strcspn(at, "\n");
+            fprintf(out, "  %.*s\n", (int)length, at);
+            at += length + (at[length] == '\n');
+        }
+    }
 }
 
 /* --- The man page ------------------------------------------------------------------------------------------ */
@@ -95,7 +115,8 @@ static void man_text(FILE *out, const char *text) {
 }
 
 static void man_options(FILE *out, const cli_options *table) {
-    for (const cli_option *row = table->rows; row->name; row++) {
+    const cli_option *row;
+    for (size_t i = 0; (row = cli_option_at(table, i)); i++) {
         fputs(".TP\n\\fB", out);
         if (row->letter)
             fprintf(out, "\\-%c\\fR, \\fB", row->letter);
@@ -109,9 +130,9 @@ static void man_options(FILE *out, const cli_options *table) {
         }
         fputc('\n', out);
         man_text(out, row->help);
-        if (row->standard) {
+        if (standard_of(row)) {
             fputs(" (default ", out);
-            man_text(out, row->standard);
+            man_text(out, standard_of(row));
             fputs(")", out);
         }
         fputs(".\n", out);
@@ -121,17 +142,17 @@ static void man_options(FILE *out, const cli_options *table) {
 static const struct {
     int status;
     const char *meaning;
-} exit_statuses[] = {
-    {0, "done"},
-    {1, "failed"},
-    {2, "bad usage"},
-    {3, "input unreadable or malformed"},
-    {4, "refused by policy (strict mode, resume required and nothing to resume, another run's leftovers)"},
-    {5, "not enough memory, disk or device"},
-    {6, "verified and wrong"},
-    {75, "stopped safely by a signal; the same command goes on where it stopped"},
-    {130, "stopped by SIGINT"},
-    {143, "stopped by SIGTERM"}};
+} exit_statuses[] = {{0, "done"},
+                     {1, "failed"},
+                     {2, "bad usage"},
+                     {3, "input unreadable or malformed"},
+                     {4, "refused by policy (strict mode, a broken quality gate, resume required and nothing to "
+                         "resume, another run's leftovers)"},
+                     {5, "not enough memory, disk or device"},
+                     {6, "verified and wrong"},
+                     {75, "stopped safely by a signal; the same command goes on where it stopped"},
+                     {130, "stopped by SIGINT"},
+                     {143, "stopped by SIGTERM"}};
 
 void cli_help_man(FILE *out) {
     fprintf(out,
@@ -157,6 +178,11 @@ void cli_help_man(FILE *out) {
         }
         if (row->options)
             man_options(out, row->options);
+        if (row->examples) {
+            fputs(".PP\n.nf\n", out);
+            man_text(out, row->examples);
+            fputs("\n.fi\n", out);
+        }
     }
     fputs(".SH OPTIONS OF EVERY COMMAND\n", out);
     man_options(out, &cli_common_options);

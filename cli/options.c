@@ -35,7 +35,7 @@ static const cli_option common_rows[] = {
     {"help", 'h', CLI_FLAG, AT(help), NULL, NULL, "show this help"},
     {NULL, 0, CLI_FLAG, 0, NULL, NULL, NULL}};
 #undef AT
-const cli_options cli_common_options = {common_rows, sizeof(cli_common)};
+const cli_options cli_common_options = {common_rows, sizeof(cli_common), NULL};
 
 /* --- Values ---------------------------------------------------------------------------------------------- */
 
@@ -123,9 +123,20 @@ static const char *store(const cli_option *row, void *values, const char *text) 
     return NULL;
 }
 
+const cli_option *cli_option_at(const cli_options *table, size_t index) {
+    for (const cli_option *row = table->rows; row && row->name; row++)
+        if (!index--)
+            return row;
+    for (const cli_option *row = table->more; row && row->name; row++)
+        if (!index--)
+            return row;
+    return NULL;
+}
+
 void cli_options_defaults(const cli_options *table, void *values) {
+    const cli_option *row;
     memset(values, 0, table->bytes);
-    for (const cli_option *row = table->rows; row->name; row++)
+    for (size_t i = 0; (row = cli_option_at(table, i)); i++)
         if (row->standard)
             store(row, values, row->standard);
 }
@@ -182,7 +193,8 @@ typedef struct parser {
 
 static void add_rows(parser *p, const cli_options *table) {
     size_t used = strlen(p->letters);
-    for (const cli_option *row = table->rows; row->name && p->count < 2 * MOST_OPTIONS - 1; row++) {
+    const cli_option *row;
+    for (size_t i = 0; (row = cli_option_at(table, i)) && p->count < 2 * MOST_OPTIONS - 1; i++) {
         int takes = row->kind != CLI_FLAG && row->kind != CLI_COUNT;
         p->options[p->count] = (struct option){row->name, takes, NULL, LONG_BASE + (int)p->count};
         p->row[p->count] = row;

@@ -84,10 +84,8 @@ static const struct {
     {{"int4-asym", "int4 weights with zero points, 128 values share a scale", "w4a16-asym"}, "int4-g128-asym"},
     {{"int4-a8", "int4 weights, 128 values share a scale, and dynamic int8 activations per token", "w4a8"},
      "int4-g128-a8"},
-    {{"int<1..8>[-g<16..256>|-row][-asym|-float0][-a8]",
-      "integer weights: bits, values that share a scale, zero points, int8 "
-      "activations",
-      ""},
+    {{"int<N>[-g<G>][-asym][-a8]",
+      "integer weights of N bits; G values share a scale (-row: a row), -asym or -float0 zero points, -a8 inputs", ""},
      NULL},
 };
 
