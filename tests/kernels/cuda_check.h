@@ -97,6 +97,8 @@ void cuda_check_cast(void);
 void cuda_bench_cast(void);
 void cuda_check_format(void);
 void cuda_bench_format(void);
+void cuda_check_formats_gemm(void);
+void cuda_bench_formats_gemm(void);
 void cuda_check_gemv(void);
 void cuda_bench_gemv(void);
 

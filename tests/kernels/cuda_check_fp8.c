@@ -200,7 +200,6 @@ typedef struct cast_job {
     void *x, *codes, *out;
     float *scales;
     size_t rows, cols;
-    ht_cuda_gemm_args gemm; /* after the expansion, if m is not 0 */
 } cast_job;
 
 static ht_status run_row(void *arg, int repeat) {
@@ -218,8 +217,7 @@ static ht_status run_block(void *arg, int repeat) {
 static ht_status run_expand(void *arg, int repeat) {
     const cast_job *j = arg;
     (void)repeat;
-    ht_status status = ht_cuda_expand_mxfp8(j->codes, (const uint8_t *)j->scales, j->rows, j->cols, j->out, NULL);
-    return status == HT_OK && j->gemm.m ? ht_cuda_gemm(&j->gemm, NULL) : status;
+    return ht_cuda_expand_mxfp8(j->codes, (const uint8_t *)j->scales, j->rows, j->cols, j->out, NULL);
 }
 
 static void bench_casts(void) {
@@ -244,50 +242,9 @@ static void bench_casts(void) {
     cuda_delete(job.x), cuda_delete(job.codes), cuda_delete(job.out), cuda_delete(job.scales);
 }
 
-/* MXFP8 activations, weight expanded beforehand: expansion and product together beside the vendor's bf16 product. */
-static void bench_exact(size_t m, size_t n, size_t k) {
-    uint16_t *b = cuda_random_bf16(n * k);
-    uint8_t *codes = cuda_random_e4m3(m * k), *scales = cuda_random_bytes(m * k / 32);
-    for (size_t i = 0; i < m * k / 32; i++)
-        scales[i] = (uint8_t)(120 + scales[i] % 4);
-    cast_job job = {.codes = cuda_upload(codes, m * k),
-                    .scales = cuda_upload(scales, m * k / 32),
-                    .out = cuda_new(m * k * 2),
-                    .rows = m,
-                    .cols = k};
-    void *db = cuda_upload(b, n * k * 2), *d = cuda_new(m * n * 2);
-    job.gemm = (ht_cuda_gemm_args){.m = m,
-                                   .n = n,
-                                   .k = k,
-                                   .a = job.out,
-                                   .b = db,
-                                   .d = d,
-                                   .lda = k,
-                                   .ldb = k,
-                                   .ldd = n,
-                                   .in = HT_BF16,
-                                   .out = HT_BF16};
-    double flops = 2.0 * (double)m * (double)n * (double)k;
-    cuda_must(run_expand(&job, 0), "exact product");
-    cuda_vendor_gemm *vendor = cuda_vendor_gemm_new(m, n, k, job.out, db, d, CUDA_VENDOR_BF16, NULL, NULL);
-    cuda_contender contenders[2];
-    int count = 0;
-    if (vendor)
-        contenders[count++] = (cuda_contender){"cuBLASLt bf16", cuda_vendor_gemm_run, vendor, flops, 0};
-    contenders[count++] = (cuda_contender){"expand + bf16 product", run_expand, &job, flops, 0};
-    char title[96];
-    snprintf(title, sizeof title, "gemm mxfp8 exact %zu x %zu x %zu", m, n, k);
-    cuda_measure(title, contenders, count, 15, 4);
-    cuda_vendor_gemm_delete(vendor);
-    free(b), free(codes), free(scales);
-    cuda_delete(job.codes), cuda_delete(job.scales), cuda_delete(job.out), cuda_delete(db), cuda_delete(d);
-}
-
 void cuda_bench_fp8(void) {
     static const size_t shapes[][3] = {{8192, 8192, 8192}, {4096, 4096, 4096}, {16384, 2048, 7168}};
     bench_casts();
     for (size_t i = 0; i < 3; i++)
         bench_product(shapes[i][0], shapes[i][1], shapes[i][2]);
-    for (size_t i = 0; i < 3; i++)
-        bench_exact(shapes[i][0], shapes[i][1], shapes[i][2]);
 }

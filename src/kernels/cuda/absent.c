@@ -103,3 +103,23 @@ ht_status ht_cuda_fold_mxfp8(const uint8_t *codes, const uint8_t *scales, size_t
     (void)codes, (void)scales, (void)rows, (void)cols, (void)out, (void)out_scales, (void)lds, (void)stream;
     return absent("cuda mxfp8 fold");
 }
+
+size_t ht_cuda_gemm_weight_scratch(size_t n, size_t k) {
+    (void)n, (void)k;
+    return 0;
+}
+
+ht_status ht_cuda_gemm_weight(const ht_cuda_gemm_weight_args *args, ht_stream *stream) {
+    (void)args, (void)stream;
+    return absent("cuda weight product");
+}
+
+size_t ht_cuda_gemm_mxfp8_scratch(size_t m, size_t n, size_t k, int folded) {
+    (void)m, (void)n, (void)k, (void)folded;
+    return 0;
+}
+
+ht_status ht_cuda_gemm_mxfp8(const ht_cuda_gemm_mxfp8_args *args, ht_stream *stream) {
+    (void)args, (void)stream;
+    return absent("cuda mxfp8 product");
+}

@@ -53,8 +53,10 @@ static __device__ __forceinline__ float e2m1_value(uint32_t code) {
     return __fmul_rn(__uint_as_float((code & 7) << 22 | (code & 8) << 28), 0x1p126f);
 }
 
+/* book: 16 numbers, each once a lane, so that no two lanes meet in a bank. */
 template <int CODE>
-static __device__ __forceinline__ void decode_octet(const decode_job &job, uint2 word, float (&v)[8]) {
+static __device__ __forceinline__ void decode_octet(const decode_job &job, const float *book, uint2 word,
+                                                    float (&v)[8]) {
     word.x ^= job.flip;
     word.y ^= job.flip;
 #pragma unroll
@@ -63,7 +65,7 @@ static __device__ __forceinline__ void decode_octet(const decode_job &job, uint2
         if (CODE == HT_CODE_E2M1)
             v[i] = e2m1_value(nibble);
         if (CODE == HT_CODE_BOOK)
-            v[i] = job.book[nibble];
+            v[i] = book[nibble * 32 + threadIdx.x % 32];
         if (CODE == HT_CODE_I4)
             v[i] = (float)((int32_t)(nibble << 28) >> 28);
         if (CODE == HT_CODE_I8)
@@ -105,6 +107,7 @@ static __global__ __launch_bounds__(THREADS) void decode_kernel(const __grid_con
     enum { NIBBLES = CODE == HT_CODE_E2M1 || CODE == HT_CODE_I4 || CODE == HT_CODE_BOOK };
     const uint32_t warp = blockIdx.x * (THREADS / 32) + threadIdx.x / 32;
     const uint32_t first = warp * 32 * LOADS + threadIdx.x % 32;
+    __shared__ float book[CODE == HT_CODE_BOOK ? 16 * 32 : 1];
     uint2 word[LOADS];
     float scale[LOADS];
 #pragma unroll
@@ -113,12 +116,17 @@ static __global__ __launch_bounds__(THREADS) void decode_kernel(const __grid_con
         word[i] = at < job.total ? load_codes(job, NIBBLES, at) : make_uint2(0, 0);
         scale[i] = at < job.total ? load_scale<SCALED>(job, at) : 0.0f;
     }
+    if (CODE == HT_CODE_BOOK) {
+        for (int i = threadIdx.x; i < 16 * 32; i += THREADS)
+            book[i] = job.book[i / 32];
+        __syncthreads();
+    }
 #pragma unroll
     for (int i = 0; i < LOADS; i++) {
         float v[8];
         if (NIBBLES && job.high)
             word[i].x = (word[i].x & 0x0f0f0f0fu) << 4 | (word[i].x >> 4 & 0x0f0f0f0fu);
-        decode_octet<CODE>(job, word[i], v);
+        decode_octet<CODE>(job, book, word[i], v);
         if (first + i * 32 < job.total)
             store_octet<F32>(job.out, first + i * 32, v, scale[i]);
     }

@@ -2,7 +2,7 @@
  *
  *   blocks   16 to 256 values of a row: flat, a thread eight values, the lanes of a block next to each other
  *   tiles    16 x 16 (NVFP4): a warp a tile
- *   rows     a block of threads a row, which is read twice (the second time from the caches)
+ *   rows     a block of threads a row; 16384 bf16 or 8192 f32 stay in registers, the rest is read twice
  *   squares  128 x 128: a block of threads, values stay in registers
  *   matrix   one scale: largest magnitude first (integer atomic maximum: its result has no order), then flat
  *
@@ -20,7 +20,7 @@
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/runtime.h"
 
-enum { THREADS = 256, LOADS = 2, SQUARE = 128, SQUARE_OCTETS = SQUARE * SQUARE / 8 / THREADS };
+enum { THREADS = 256, LOADS = 4, SQUARE = 128, SQUARE_OCTETS = SQUARE * SQUARE / 8 / THREADS };
 
 typedef enum shape { BLOCKS, TILES, ROWS, SQUARES, MATRIX } shape;
 
@@ -30,49 +30,50 @@ typedef struct cast_job {
     void *scales;
     const float *global;
     size_t rows, octets; /* octets of a row */
-    int lanes;           /* octets of a block */
-    size_t across;       /* blocks of a row */
+    int shift;           /* a block has 2^shift octets */
+    uint32_t across;     /* blocks of a row */
     int tiled;           /* byte scales in 128 x 4 tiles */
     size_t lds;          /* f32 scales transposed, [blocks of a row, lds]; 0: row by row */
     ht_cast_rules rules;
 } cast_job;
 
+/* index: of the block, row by row. */
 template <int SCALED>
-static __device__ __forceinline__ void store_scale(const cast_job &job, size_t row, size_t block, uint32_t stored) {
+static __device__ __forceinline__ void store_scale(const cast_job &job, uint32_t index, uint32_t stored) {
     if (SCALED == HT_SCALED_F32 || SCALED == HT_SCALED_INT) {
-        ((uint32_t *)job.scales)[job.lds ? block * job.lds + row : row * job.across + block] = stored;
+        const size_t at = job.lds ? index % job.across * job.lds + index / job.across : index;
+        ((uint32_t *)job.scales)[at] = stored;
     } else if (job.tiled) {
-        const size_t tile = row / 128 * ((job.across + 3) / 4) + block / 4;
+        const uint32_t row = index / job.across, block = index % job.across;
+        const size_t tile = (size_t)(row / 128) * ((job.across + 3) / 4) + block / 4;
         ((uint8_t *)job.scales)[tile * 512 + row % 32 * 16 + row % 128 / 32 * 4 + block % 4] = (uint8_t)stored;
     } else {
-        ((uint8_t *)job.scales)[row * job.across + block] = (uint8_t)stored;
+        ((uint8_t *)job.scales)[index] = (uint8_t)stored;
     }
 }
 
 template <int SCALED, int CODE, int F32>
 static __global__ __launch_bounds__(THREADS) void block_kernel(const __grid_constant__ cast_job job) {
-    const size_t warp = (size_t)blockIdx.x * (THREADS / 32) + threadIdx.x / 32, total = job.rows * job.octets;
-    const size_t first = warp * 32 * LOADS + threadIdx.x % 32;
-    const float global = job.global ? __ldg(job.global) : 1.0f;
-    float v[LOADS][8] = {};
+    const uint32_t warp = blockIdx.x * (THREADS / 32) + threadIdx.x / 32, total = job.rows * job.octets;
+    const uint32_t first = warp * 32 * LOADS + threadIdx.x % 32;
+    ht_octet<F32> v[LOADS] = {};
 #pragma unroll
     for (int i = 0; i < LOADS; i++)
         if (first + i * 32 < total)
-            ht_octet_load<F32>(job.x, first + i * 32, v[i]);
+            v[i] = ht_octet_load<F32>(job.x, first + i * 32);
+    const ht_matrix_number number = ht_matrix_number_of<SCALED>(job.global);
 #pragma unroll
     for (int i = 0; i < LOADS; i++) {
-        const size_t at = first + i * 32;
-        uint32_t amax = ht_octet_amax(v[i]);
-        for (int step = 1; step < job.lanes; step *= 2)
+        const uint32_t at = first + i * 32;
+        uint32_t amax = ht_octet_amax<F32>(v[i]);
+        for (int step = 1; step >> job.shift == 0; step *= 2)
             amax = max(amax, __shfl_xor_sync(~0u, amax, step));
         if (at >= total)
             continue;
-        const ht_block_scale s = ht_scale_of<SCALED>(amax, job.rules, global);
-        ht_octet_cast<CODE>(v[i], s, job.rules, job.codes, at);
-        if (at % job.lanes == 0) {
-            const size_t row = at / job.octets;
-            store_scale<SCALED>(job, row, (at - row * job.octets) / job.lanes, s.stored);
-        }
+        const ht_block_scale s = ht_scale_of<SCALED>(amax, job.rules, number);
+        ht_octet_cast<CODE, F32>(v[i], s, job.rules, job.codes, at);
+        if ((at & ((1u << job.shift) - 1)) == 0)
+            store_scale<SCALED>(job, at >> job.shift, s.stored);
     }
 }
 
@@ -83,15 +84,15 @@ static __global__ __launch_bounds__(THREADS) void tile_kernel(const __grid_const
     const size_t across = job.octets / 2, row = tile / across * 16 + threadIdx.x % 32 / 2;
     const size_t at = row * job.octets + tile % across * 2 + threadIdx.x % 2;
     const int inside = row < job.rows;
-    float v[8] = {};
+    ht_octet<F32> v = {};
     if (inside)
-        ht_octet_load<F32>(job.x, at, v);
-    const uint32_t amax = __reduce_max_sync(~0u, ht_octet_amax(v));
-    const ht_block_scale s = ht_scale_of<SCALED>(amax, job.rules, job.global ? __ldg(job.global) : 1.0f);
+        v = ht_octet_load<F32>(job.x, at);
+    const uint32_t amax = __reduce_max_sync(~0u, ht_octet_amax<F32>(v));
+    const ht_block_scale s = ht_scale_of<SCALED>(amax, job.rules, ht_matrix_number_of<SCALED>(job.global));
     if (inside)
-        ht_octet_cast<CODE>(v, s, job.rules, job.codes, at);
+        ht_octet_cast<CODE, F32>(v, s, job.rules, job.codes, at);
     if (threadIdx.x % 32 == 0 && tile / across * 16 < job.rows)
-        store_scale<SCALED>(job, tile / across, tile % across, s.stored);
+        store_scale<SCALED>(job, (uint32_t)tile, s.stored);
 }
 
 static __device__ __forceinline__ uint32_t largest_of_block(uint32_t amax) {
@@ -107,61 +108,68 @@ static __device__ __forceinline__ uint32_t largest_of_block(uint32_t amax) {
 
 template <int SCALED, int CODE, int F32>
 static __global__ __launch_bounds__(THREADS) void row_kernel(const __grid_constant__ cast_job job) {
-    const size_t row = blockIdx.x;
-    float v[8];
+    enum { HELD = F32 ? 4 : 8 };
+    const size_t first = blockIdx.x * job.octets;
+    ht_octet<F32> held[HELD] = {};
     uint32_t amax = 0;
-    for (size_t i = threadIdx.x; i < job.octets; i += THREADS) {
-        ht_octet_load<F32>(job.x, row * job.octets + i, v);
-        amax = max(amax, ht_octet_amax(v));
-    }
-    const ht_block_scale s = ht_scale_of<SCALED>(largest_of_block(amax), job.rules, 1.0f);
-    for (size_t i = threadIdx.x; i < job.octets; i += THREADS) {
-        ht_octet_load<F32>(job.x, row * job.octets + i, v);
-        ht_octet_cast<CODE>(v, s, job.rules, job.codes, row * job.octets + i);
-    }
+#pragma unroll
+    for (int i = 0; i < HELD; i++)
+        if (threadIdx.x + i * THREADS < job.octets)
+            held[i] = ht_octet_load<F32>(job.x, first + threadIdx.x + i * THREADS);
+#pragma unroll
+    for (int i = 0; i < HELD; i++)
+        amax = max(amax, ht_octet_amax<F32>(held[i]));
+    for (size_t i = threadIdx.x + HELD * THREADS; i < job.octets; i += THREADS)
+        amax = max(amax, ht_octet_amax<F32>(ht_octet_load<F32>(job.x, first + i)));
+    const ht_matrix_number none = ht_matrix_number_of<SCALED>(NULL);
+    const ht_block_scale s = ht_scale_of<SCALED>(largest_of_block(amax), job.rules, none);
+#pragma unroll
+    for (int i = 0; i < HELD; i++)
+        if (threadIdx.x + i * THREADS < job.octets)
+            ht_octet_cast<CODE, F32>(held[i], s, job.rules, job.codes, first + threadIdx.x + i * THREADS);
+    for (size_t i = threadIdx.x + HELD * THREADS; i < job.octets; i += THREADS)
+        ht_octet_cast<CODE, F32>(ht_octet_load<F32>(job.x, first + i), s, job.rules, job.codes, first + i);
     if (threadIdx.x == 0)
-        store_scale<SCALED>(job, row, 0, s.stored);
+        store_scale<SCALED>(job, blockIdx.x, s.stored);
 }
 
 /* 128 x 128, smaller at the edges. */
 template <int SCALED, int CODE, int F32>
 static __global__ __launch_bounds__(THREADS) void square_kernel(const __grid_constant__ cast_job job) {
     const size_t row0 = blockIdx.x / job.across * SQUARE, octet0 = blockIdx.x % job.across * (SQUARE / 8);
-    float v[SQUARE_OCTETS][8] = {};
+    ht_octet<F32> v[SQUARE_OCTETS] = {};
     uint32_t amax = 0;
 #pragma unroll
     for (int i = 0; i < SQUARE_OCTETS; i++) {
         const int index = i * THREADS + threadIdx.x;
         const size_t row = row0 + index / (SQUARE / 8), octet = octet0 + index % (SQUARE / 8);
         if (row < job.rows && octet < job.octets)
-            ht_octet_load<F32>(job.x, row * job.octets + octet, v[i]);
-        amax = max(amax, ht_octet_amax(v[i]));
+            v[i] = ht_octet_load<F32>(job.x, row * job.octets + octet);
+        amax = max(amax, ht_octet_amax<F32>(v[i]));
     }
-    const ht_block_scale s = ht_scale_of<SCALED>(largest_of_block(amax), job.rules, 1.0f);
+    const ht_matrix_number none = ht_matrix_number_of<SCALED>(NULL);
+    const ht_block_scale s = ht_scale_of<SCALED>(largest_of_block(amax), job.rules, none);
 #pragma unroll
     for (int i = 0; i < SQUARE_OCTETS; i++) {
         const int index = i * THREADS + threadIdx.x;
         const size_t row = row0 + index / (SQUARE / 8), octet = octet0 + index % (SQUARE / 8);
         if (row < job.rows && octet < job.octets)
-            ht_octet_cast<CODE>(v[i], s, job.rules, job.codes, row * job.octets + octet);
+            ht_octet_cast<CODE, F32>(v[i], s, job.rules, job.codes, row * job.octets + octet);
     }
     if (threadIdx.x == 0)
-        store_scale<SCALED>(job, blockIdx.x / job.across, blockIdx.x % job.across, s.stored);
+        store_scale<SCALED>(job, blockIdx.x, s.stored);
 }
 
 /* The matrix's largest magnitude, in the scale's place, becomes the scale; then all values follow it. */
 template <int SCALED, int CODE, int F32>
 static __global__ __launch_bounds__(THREADS) void matrix_kernel(const __grid_constant__ cast_job job) {
     const uint32_t amax = __ldg((const uint32_t *)job.global);
-    const ht_block_scale s = ht_scale_of<SCALED>(amax, job.rules, 1.0f);
+    const ht_block_scale s = ht_scale_of<SCALED>(amax, job.rules, ht_matrix_number_of<SCALED>(NULL));
     const size_t total = job.rows * job.octets;
-    for (size_t at = (size_t)blockIdx.x * THREADS + threadIdx.x; at < total; at += (size_t)gridDim.x * THREADS) {
-        float v[8];
-        ht_octet_load<F32>(job.x, at, v);
-        ht_octet_cast<CODE>(v, s, job.rules, job.codes, at);
-    }
+    for (size_t at = (size_t)blockIdx.x * THREADS + threadIdx.x; at < total; at += (size_t)gridDim.x * THREADS)
+        ht_octet_cast<CODE, F32>(ht_octet_load<F32>(job.x, at), s, job.rules, job.codes, at);
     if (blockIdx.x == 0 && threadIdx.x == 0)
-        store_scale<SCALED>(job, 0, 0, s.stored);
+        store_scale<SCALED>(job, 0, s.stored);
 }
 
 #define SHAPES(scaled, code, f32)                                                                                      \
@@ -318,8 +326,9 @@ static cast_job job_of(const ht_cuda_cast_args *a, const ht_row_options *o, cons
     job.global = f->global != HT_DTYPE_NONE ? (const float *)a->planes.plane[HT_PLANE_GLOBAL] : NULL;
     job.rows = a->rows;
     job.octets = a->cols / 8;
-    job.lanes = f->block_cols / 8;
-    job.across = f->block_cols ? ht_ceil_div(a->cols, f->block_cols) : 1;
+    while (16u << job.shift <= f->block_cols)
+        job.shift++;
+    job.across = f->block_cols ? (uint32_t)ht_ceil_div(a->cols, f->block_cols) : 1;
     job.tiled = a->tiled_scales;
     job.lds = a->lds;
     job.rules.rule = o->scale_rule;
@@ -384,11 +393,10 @@ static __global__ __launch_bounds__(THREADS) void amax_kernel(const void *x, siz
                                                               uint32_t *out) {
     uint32_t amax = 0;
     for (size_t at = (size_t)blockIdx.x * THREADS + threadIdx.x; at < octets; at += (size_t)gridDim.x * THREADS) {
-        float v[8];
-        ht_octet_load<F32>(x, at, v);
+        const ht_octet<F32> v = ht_octet_load<F32>(x, at);
 #pragma unroll
         for (int i = 0; i < 8; i++) {
-            const uint32_t bits = __float_as_uint(v[i]) & 0x7fffffffu;
+            const uint32_t bits = __float_as_uint(ht_octet_value<F32>(v, i)) & 0x7fffffffu;
             amax = max(amax, skip_nan && bits > 0x7f800000u ? 0 : bits);
         }
     }

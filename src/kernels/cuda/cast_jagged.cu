@@ -24,7 +24,7 @@ enum {
     COLUMNS = 64,
     WORDS = COLUMNS / 2,
     PITCH = WORDS + 1,
-    HELD = 384,
+    HELD = 192,
     CHUNK = 128,
     CODE_PITCH = CHUNK + 4,
     VALUE_BYTES = HELD * PITCH * 4,
@@ -52,20 +52,27 @@ static __device__ __forceinline__ uint32_t pair_at(const jagged_job &job, int ro
     return __ldg(job.x + (size_t)row * (job.cols / 2) + word);
 }
 
-/* Every value of the group: the first HELD rows into shared memory. Returns magnitude bits of this thread's two
- * columns' largest, packed as bf16. */
-static __device__ __forceinline__ uint32_t read_group(const jagged_job &job, uint32_t *values, int start, int rows,
-                                                      int first_word) {
-    const int word = threadIdx.x % WORDS;
-    uint32_t larger = 0;
-#pragma unroll 8
-    for (int row = threadIdx.x / WORDS; row < rows; row += THREADS / WORDS) {
-        const uint32_t pair = pair_at(job, start + row, first_word + word);
-        if (row < HELD)
-            values[row * PITCH + word] = pair;
-        larger = ht_amax_bf16x2(larger, pair);
+/* Every value of the group: the first HELD rows into shared memory. A thread has eight neighbouring columns of every
+ * 32nd row; their magnitudes' maxima, pairs of bf16. */
+static __device__ __forceinline__ uint4 read_group(const jagged_job &job, uint32_t *values, int start, int rows,
+                                                   int first_word) {
+    const int word = threadIdx.x % (WORDS / 4) * 4;
+    uint4 larger = make_uint4(0, 0, 0, 0);
+#pragma unroll 6
+    for (int row = threadIdx.x / (WORDS / 4); row < rows; row += THREADS / (WORDS / 4)) {
+        const uint4 v =
+            ht_load_stream((const uint4 *)(job.x + (size_t)(start + row) * (job.cols / 2) + first_word + word));
+        if (row < HELD) {
+            uint32_t *const to = values + row * PITCH + word;
+            to[0] = v.x, to[1] = v.y, to[2] = v.z, to[3] = v.w;
+        }
+        larger.x = ht_amax_bf16x2(larger.x, v.x);
+        larger.y = ht_amax_bf16x2(larger.y, v.y);
+        larger.z = ht_amax_bf16x2(larger.z, v.z);
+        larger.w = ht_amax_bf16x2(larger.w, v.w);
     }
-    return larger & 0x7fff7fffu;
+    const uint32_t magnitude = 0x7fff7fffu;
+    return make_uint4(larger.x & magnitude, larger.y & magnitude, larger.z & magnitude, larger.w & magnitude);
 }
 
 /* Codes of rows first .. first + count - 1 into the turned tile. A warp takes one pair of columns at a time. */
@@ -105,18 +112,18 @@ static __device__ __forceinline__ void write_chunk(const jagged_job &job, const 
 
 static __global__ __launch_bounds__(THREADS) void jagged_kernel(const __grid_constant__ jagged_job job) {
     extern __shared__ __align__(16) unsigned char memory[];
-    __shared__ uint32_t largest[THREADS];
+    __shared__ __align__(16) uint32_t largest[THREADS * 4];
     __shared__ float scale[COLUMNS];
     uint32_t *const values = (uint32_t *)memory;
     uint8_t *const turned = memory + VALUE_BYTES;
     const int strips = job.cols / COLUMNS, group = blockIdx.x / strips, column = blockIdx.x % strips * COLUMNS;
     const int start = group ? min(max(__ldg(job.offsets + group - 1), 0), job.rows) : 0;
     const int end = min(max(__ldg(job.offsets + group), start), job.rows);
-    largest[threadIdx.x] = read_group(job, values, start, end - start, column / 2);
+    ((uint4 *)largest)[threadIdx.x] = read_group(job, values, start, end - start, column / 2);
     __syncthreads();
     if (threadIdx.x < COLUMNS) {
         uint32_t amax = 0;
-        for (int i = threadIdx.x / 2; i < THREADS; i += WORDS)
+        for (int i = threadIdx.x / 2; i < THREADS * 4; i += WORDS)
             amax = max(amax, threadIdx.x % 2 ? largest[i] & 0xffff0000u : largest[i] << 16);
         scale[threadIdx.x] = train_scale(amax, job.power_of_two);
         job.scales[(size_t)group * job.cols + column + threadIdx.x] = scale[threadIdx.x];

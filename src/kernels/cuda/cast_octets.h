@@ -30,30 +30,37 @@ typedef struct ht_cast_rules {
 
 /* --- Values ------------------------------------------------------------------------------------------------------ */
 
-template <int F32> static __device__ __forceinline__ void ht_octet_load(const void *x, size_t octet, float (&v)[8]) {
-    if (F32) {
-        const uint4 a = ht_load_stream((const uint4 *)x + octet * 2),
-                    b = ht_load_stream((const uint4 *)x + octet * 2 + 1);
-        const uint32_t words[8] = {a.x, a.y, a.z, a.w, b.x, b.y, b.z, b.w};
+/* Eight values as they lie in memory: zeros until loaded. */
+template <int F32> struct ht_octet { uint32_t word[F32 ? 8 : 4]; };
+
+template <int F32> static __device__ __forceinline__ ht_octet<F32> ht_octet_load(const void *x, size_t octet) {
+    ht_octet<F32> v;
 #pragma unroll
-        for (int i = 0; i < 8; i++)
-            v[i] = __uint_as_float(words[i]);
-    } else {
-        const uint4 a = ht_load_stream((const uint4 *)x + octet);
-        const uint32_t words[4] = {a.x, a.y, a.z, a.w};
-#pragma unroll
-        for (int i = 0; i < 8; i++)
-            v[i] = i % 2 ? ht_high_bf16(words[i / 2]) : ht_low_bf16(words[i / 2]);
+    for (int i = 0; i < (F32 ? 2 : 1); i++) {
+        const uint4 a = ht_load_stream((const uint4 *)x + octet * (F32 ? 2 : 1) + i);
+        v.word[i * 4] = a.x, v.word[i * 4 + 1] = a.y, v.word[i * 4 + 2] = a.z, v.word[i * 4 + 3] = a.w;
     }
+    return v;
+}
+
+template <int F32> static __device__ __forceinline__ float ht_octet_value(const ht_octet<F32> &v, int i) {
+    if constexpr (F32)
+        return __uint_as_float(v.word[i]);
+    else
+        return i % 2 ? ht_high_bf16(v.word[i / 2]) : ht_low_bf16(v.word[i / 2]);
 }
 
 /* Magnitude bits of the largest; NaN above Inf. */
-static __device__ __forceinline__ uint32_t ht_octet_amax(const float (&v)[8]) {
-    uint32_t amax = 0;
+template <int F32> static __device__ __forceinline__ uint32_t ht_octet_amax(const ht_octet<F32> &v) {
+    if constexpr (!F32) {
+        return ht_amax_of_pair(ht_amax_bf16x8(make_uint4(v.word[0], v.word[1], v.word[2], v.word[3])));
+    } else {
+        uint32_t amax = 0;
 #pragma unroll
-    for (int i = 0; i < 8; i++)
-        amax = max(amax, __float_as_uint(v[i]) & 0x7fffffffu);
-    return amax;
+        for (int i = 0; i < 8; i++)
+            amax = max(amax, v.word[i] & 0x7fffffffu);
+        return amax;
+    }
 }
 
 /* --- Scales ------------------------------------------------------------------------------------------------------ */
@@ -91,31 +98,47 @@ static __device__ __forceinline__ float ht_e4m3_value(uint32_t code) {
     return value;
 }
 
-static __device__ __forceinline__ ht_block_scale ht_nvfp4_scale(uint32_t amax, const ht_cast_rules &r, float global) {
-    const float most = 3.40282347e38f, sixth = 1.0f / 6.0f, b = __uint_as_float(amax);
+/* The number of an NVFP4 matrix, and what follows from it; taken once by a thread. */
+typedef struct ht_matrix_number {
+    float global, inverse, sixth;
+} ht_matrix_number;
+
+template <int SCALED> static __device__ __forceinline__ ht_matrix_number ht_matrix_number_of(const float *global) {
+    ht_matrix_number n = {1.0f, 1.0f, 1.0f / 6.0f};
+    if (SCALED == HT_SCALED_NVFP4 && global) {
+        n.global = __ldg(global);
+        n.inverse = __fdiv_rn(1.0f, n.global);
+        n.sixth = __fmul_rn(n.global, 1.0f / 6.0f);
+    }
+    return n;
+}
+
+static __device__ __forceinline__ ht_block_scale ht_nvfp4_scale(uint32_t amax, const ht_cast_rules &r,
+                                                                const ht_matrix_number &n) {
+    const float most = 3.40282347e38f, b = __uint_as_float(amax);
     ht_block_scale s = {0x7f, 0.0f, 0, 1};
+    float wanted;
     if (amax >= 0x7f800000u)
         return s;
-    float wanted = __fdiv_rn(b, 6.0f);
     if (r.divides && r.training)
-        wanted = __fmul_rn(b, __fmul_rn(global, sixth));
+        wanted = __fmul_rn(b, n.sixth);
     else if (r.divides)
-        wanted = __fmul_rn(wanted, global);
-    else if (global != 1.0f)
-        wanted = __fdiv_rn(wanted, global);
+        wanted = __fmul_rn(__fdiv_rn(b, 6.0f), n.global);
+    else
+        wanted = n.global == 1.0f ? __fdiv_rn(b, 6.0f) : __fdiv_rn(__fdiv_rn(b, 6.0f), n.global);
     wanted = wanted < 448.0f ? wanted : 448.0f;
     if (!r.training && !r.divides && wanted < 0.015625f)
         wanted = 0.015625f;
     s.stored = ht_e4m3x2(wanted, 0.0f) & 0xff;
     if (s.stored == 0 && !r.training && r.divides)
         s.stored = 0x20; /* 0.125 */
-    const float scale = ht_e4m3_value(s.stored), inverse = __fdiv_rn(1.0f, global);
+    const float scale = ht_e4m3_value(s.stored);
     if (r.divides && r.training)
-        s.factor = fminf(__fdiv_rn(1.0f, __fmul_rn(scale, inverse)), most);
+        s.factor = fminf(__frcp_rn(__fmul_rn(scale, n.inverse)), most);
     else if (r.divides)
-        s.factor = __fdiv_rn(scale, global);
+        s.factor = __fdiv_rn(scale, n.global);
     else
-        s.factor = fminf(__fdiv_rn(fminf(inverse, most), scale), most);
+        s.factor = fminf(__fdiv_rn(fminf(n.inverse, most), scale), most);
     s.divides = r.divides && !r.training;
     s.dead = 0;
     return s;
@@ -131,13 +154,15 @@ static __device__ __forceinline__ float ht_f32_scale(uint32_t amax, float larges
 }
 
 template <int SCALED>
-static __device__ __forceinline__ ht_block_scale ht_scale_of(uint32_t amax, const ht_cast_rules &r, float global) {
+static __device__ __forceinline__ ht_block_scale ht_scale_of(uint32_t amax, const ht_cast_rules &r,
+                                                             const ht_matrix_number &number) {
     ht_block_scale s = {0, 0.0f, 0, 0};
     if (SCALED == HT_SCALED_NVFP4)
-        return ht_nvfp4_scale(amax, r, global);
+        return ht_nvfp4_scale(amax, r, number);
     if (SCALED == HT_SCALED_MX) {
         s.stored = ht_mx_scale(amax, r);
         s.factor = ht_e8m0_inverse(s.stored);
+        s.dead = s.stored == 255;
     } else if (SCALED == HT_SCALED_F32) {
         s.factor = ht_f32_scale(amax, r.largest);
         s.stored = __float_as_uint(s.factor);
@@ -154,11 +179,12 @@ static __device__ __forceinline__ ht_block_scale ht_scale_of(uint32_t amax, cons
 
 /* --- Codes ------------------------------------------------------------------------------------------------------- */
 
+/* y is no NaN. */
 static __device__ __forceinline__ uint32_t ht_e2m1(float y) {
-    const uint32_t u = __float_as_uint(y), magnitude = u & 0x7fffffffu;
-    const uint32_t a = min(magnitude, 0x40c00000u), e = max(a >> 23, 127u), magic = (e + 22) << 23;
-    const uint32_t steps = __float_as_uint(__fadd_rn(__uint_as_float(a), __uint_as_float(magic))) - magic;
-    return magnitude > 0x7f800000u ? 7 : (steps + 2 * (e - 127)) | (u >> 31 << 3);
+    const uint32_t u = __float_as_uint(y), a = min(u & 0x7fffffffu, 0x40c00000u), e = max(a >> 23, 127u);
+    const uint32_t magic = (e + 22) << 23;
+    const uint32_t steps = __float_as_uint(__fadd_rn(__uint_as_float(a), __uint_as_float(magic)));
+    return (steps - magic + 2 * e - 254) | (u >> 28 & 8);
 }
 
 /* The upper neighbour where draw, uniform in [0, 1), is below the position between the two. */
@@ -242,16 +268,24 @@ template <int CODE> static __device__ __forceinline__ void ht_octet_store(uint8_
 }
 
 /* Scale and encode eight values of a block. */
-template <int CODE>
-static __device__ __forceinline__ void ht_octet_cast(const float (&v)[8], const ht_block_scale &s,
+template <int CODE, int F32>
+static __device__ __forceinline__ void ht_octet_cast(const ht_octet<F32> &v, const ht_block_scale &s,
                                                      const ht_cast_rules &r, uint8_t *codes, size_t octet) {
     float y[8];
+    if (s.divides) {
 #pragma unroll
-    for (int i = 0; i < 8; i++)
-        y[i] = s.divides ? __fdiv_rn(v[i], s.factor) : __fmul_rn(v[i], s.factor);
+        for (int i = 0; i < 8; i++)
+            y[i] = __fdiv_rn(ht_octet_value<F32>(v, i), s.factor);
+    } else {
+#pragma unroll
+        for (int i = 0; i < 8; i++)
+            y[i] = __fmul_rn(ht_octet_value<F32>(v, i), s.factor);
+    }
     uint2 word = ht_octet_encode<CODE>(y, r, (uint64_t)octet * 8);
-    if (s.dead) /* e2m1 has no NaN: 7; integers: 0 */
-        word = CODE == HT_CODE_E2M1 ? make_uint2(0x77777777u, 0) : make_uint2(0, 0);
+    if (s.dead && CODE == HT_CODE_E2M1) /* it has no NaN */
+        word.x = 0x77777777u;
+    if (s.dead && (CODE == HT_CODE_I8 || CODE == HT_CODE_I4))
+        word = make_uint2(0, 0);
     ht_octet_store<CODE>(codes, octet, make_uint2(word.x ^ r.flip, word.y ^ r.flip));
 }
 

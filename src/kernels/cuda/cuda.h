@@ -184,6 +184,37 @@ ht_status ht_cuda_nvfp4_hadamard(const void *x, size_t rows, size_t cols, const 
 ht_status ht_cuda_fold_mxfp8(const uint8_t *codes, const uint8_t *scales, size_t rows, size_t cols, uint8_t *out,
                              float *out_scales, size_t lds, ht_stream *stream);
 
+/* Products of formats, through scratch memory on the device (16-byte aligned, as many bytes as the _scratch call says).
+ * Weight: d [m, n] = x [m, k] bf16 w^T + bias, w [n, k] in a format of ht_cuda_decode (int4, MXFP4, NVFP4, NF4, fp8
+ * ...). MXFP8 e4m3 on both sides, codes [m, k] and [n, k], scales per 32 of k: exact up to the f32 sums (both are
+ * expanded to bf16), or folded to one scale per 128 of k (k a multiple of 128), which rounds elements below their
+ * block's largest. */
+typedef struct ht_cuda_gemm_weight_args {
+    size_t m, n, k;
+    const void *x;
+    const ht_format *format;
+    ht_planes weight;
+    const float *bias; /* [n] or NULL */
+    void *d;
+    ht_dtype out; /* HT_BF16 or HT_F32 */
+    void *scratch;
+    size_t scratch_bytes;
+} ht_cuda_gemm_weight_args;
+size_t ht_cuda_gemm_weight_scratch(size_t n, size_t k);
+ht_status ht_cuda_gemm_weight(const ht_cuda_gemm_weight_args *args, ht_stream *stream);
+
+typedef struct ht_cuda_gemm_mxfp8_args {
+    size_t m, n, k;
+    const uint8_t *a, *a_scales, *b, *b_scales;
+    void *d;
+    ht_dtype out;
+    int folded;
+    void *scratch;
+    size_t scratch_bytes;
+} ht_cuda_gemm_mxfp8_args;
+size_t ht_cuda_gemm_mxfp8_scratch(size_t m, size_t n, size_t k, int folded);
+ht_status ht_cuda_gemm_mxfp8(const ht_cuda_gemm_mxfp8_args *args, ht_stream *stream);
+
 /* --- Low-bit weights times few rows ------------------------------------------------------------------------------ */
 
 typedef enum ht_gemv_weight {
