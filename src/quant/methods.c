@@ -7,6 +7,7 @@
 #include "base/status.h"
 #include "quant/gptq.h"
 #include "quant/hqq.h"
+#include "quant/imatrix.h"
 #include "quant/scaling.h"
 
 static unsigned range_and_mean(const ht_settings *settings) {
@@ -40,6 +41,11 @@ static const ht_method methods[] = {
     {.item = {"rotate", "random Hadamard rotations of hidden rows and heads, folded into the weights", ""},
      .stage = HT_STAGE_ROTATE,
      .rotates = 1},
+    {.item = {"imatrix", "scales searched for the least error, inputs weighted by their mean square; needs text", ""},
+     .needs_data = 1,
+     .accepts = ht_imatrix_accepts,
+     .matrix = ht_imatrix_matrix,
+     .moments = ht_imatrix_moments},
     {.item = {"gptq", "column by column, each rounding error made up for by the columns that follow; needs text", ""},
      .needs_data = 1,
      .accepts = ht_gptq_accepts,
