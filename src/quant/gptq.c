@@ -143,6 +143,9 @@ static ht_status walk(work *w, double shrink) {
                             .scales = (int)s->value[HT_SETTING_SCALES],
                             .together = w->together,
                             .block = (size_t)s->value[HT_SETTING_BLOCK],
+                            .second = p->input->second,
+                            .shrink = shrink,
+                            .sweeps = (size_t)s->value[HT_SETTING_SWEEPS],
                             .planes = &w->result->planes,
                             .error = w->result->decoded};
     if (status == HT_OK)

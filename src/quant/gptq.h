@@ -59,6 +59,9 @@ typedef struct ht_gptq_walk {
     size_t block;            /* columns of a lazy block */
     const ht_planes *planes; /* hold a rounding to nearest; get the result */
     float *error;            /* [rows, cols] scratch: w - q by position */
+    const float *second;     /* for sweeps: H, upper triangle */
+    double shrink;           /* of the factor */
+    size_t sweeps;           /* of coordinate descent after the walk */
     size_t saturated;        /* out: block scales at the end of their range */
 } ht_gptq_walk;
 

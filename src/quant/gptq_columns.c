@@ -11,7 +11,8 @@
  * otherwise all scales are fixed before: those of the rounding to nearest, or searched on the weights.
  * Source: Frantar et al. 2022, arXiv:2210.17323, with the errors kept instead of the weights (left-looking).
  * SPDX-License-Identifier: BSD-3-Clause */
-#include <string.h> /* memset */
+#include <math.h>   /* INFINITY */
+#include <string.h> /* memcpy */
 
 #include "base/memory.h"
 #include "base/pool.h"
@@ -28,7 +29,9 @@ typedef struct state {
     uint8_t *code;       /* [rows, cols] */
     float *target;       /* [rows, block] */
     size_t block, first, end;
-    int at_entry; /* scales are chosen when their unit is reached */
+    int at_entry;         /* scales are chosen when their unit is reached */
+    float *damped, *pull; /* of the sweeps: H' by position; e H' [rows, cols] */
+    double mean;          /* of the diagonal of H */
 } state;
 
 static ht_grid_cell *cells_of(const state *s, size_t row, size_t unit) {
@@ -60,16 +63,13 @@ static ht_status prepare_rows(void *arg, size_t index, size_t worker) {
     return HT_OK;
 }
 
-/* The unit that begins at this position, from what its columns would be if none of them were rounded: all that is left
- * then makes up for the finished columns in the best way. */
-static void choose_unit(const state *s, size_t row, size_t position, const float *target) {
+/* What the columns of the unit at `position` would be if none of them were rounded: all that is left then makes up for
+ * the finished columns in the best way. By column of the unit. */
+static void unrounded(const state *s, size_t row, size_t position, const float *target, float *x) {
     const ht_gptq_walk *walk = s->walk;
     const ht_grid *grid = walk->grid;
     const float *weight = walk->weight + row * grid->cols;
-    float t[HT_GRID_UNIT], x[HT_GRID_UNIT];
-    ht_grid_cell own[HT_GRID_CELLS];
-    size_t unit = walk->order[position] / grid->unit;
-    ht_grid_cell *cells = cells_of(s, row, unit);
+    float t[HT_GRID_UNIT];
     memcpy(t, target, grid->unit * sizeof *t);
     for (size_t i = 0; i < grid->unit; i++) {
         const float *feed = walk->factor->feed + (position + i) * grid->cols + position;
@@ -78,8 +78,75 @@ static void choose_unit(const state *s, size_t row, size_t position, const float
             t[j] += e * feed[j];
         x[walk->order[position + i] % grid->unit] = t[i];
     }
+}
+
+/* What walking through the unit with these cells adds to the loss; stops above `most`. */
+static double trial(const state *s, size_t row, size_t position, const float *target, const ht_grid_cell *cells,
+                    double most) {
+    const ht_gptq_walk *walk = s->walk;
+    const ht_grid *grid = walk->grid;
+    const float *weight = walk->weight + row * grid->cols;
+    float t[HT_GRID_UNIT];
+    double cost = 0;
+    memcpy(t, target, grid->unit * sizeof *t);
+    for (size_t i = 0; i < grid->unit && cost < most; i++) {
+        const float *feed = walk->factor->feed + (position + i) * grid->cols + position;
+        size_t column = walk->order[position + i];
+        float value;
+        uint8_t code;
+        ht_grid_round(grid, cells + column % grid->unit / grid->width, t + i, 1, &value, &code);
+        double difference = (double)t[i] - (double)value;
+        cost += walk->factor->pivot[position + i] * difference * difference;
+        float e = weight[column] - value;
+        for (size_t j = i + 1; j < grid->unit; j++)
+            t[j] += e * feed[j];
+    }
+    return cost;
+}
+
+/* Scales in the neighbourhood of *cells, all cells of the unit moved by the same step: the best by trial. */
+static void search_by_trial(const state *s, size_t row, size_t position, const float *target, ht_grid_cell *cells,
+                            double least) {
+    const ht_grid *grid = s->walk->grid;
+    const ht_grid_family *family = grid->family;
+    ht_grid_cell start[HT_GRID_CELLS], moved[HT_GRID_CELLS];
+    memcpy(start, cells, family->cells * sizeof *start);
+    for (int step = family->least; family->vary && step <= family->most; step++) {
+        size_t c = 0;
+        while (c < family->cells && family->vary(grid, &start[c], step, &moved[c]))
+            c++;
+        if (step == 0 || c < family->cells)
+            continue;
+        double cost = trial(s, row, position, target, moved, least);
+        if (cost < least) {
+            least = cost;
+            memcpy(cells, moved, family->cells * sizeof *cells);
+        }
+    }
+}
+
+/* Scales of the unit that begins at this position. `searched` takes the better of the format's own rule and the search
+ * weighted by the diagonal, and then its best neighbour, each by walking through the unit with it. */
+static void choose_unit(const state *s, size_t row, size_t position, const float *target) {
+    const ht_gptq_walk *walk = s->walk;
+    const ht_grid *grid = walk->grid;
+    float x[HT_GRID_UNIT];
+    ht_grid_cell own[HT_GRID_CELLS], other[HT_GRID_CELLS];
+    size_t unit = walk->order[position] / grid->unit;
+    ht_grid_cell *cells = cells_of(s, row, unit);
+    unrounded(s, row, position, target, x);
     memcpy(own, cells, grid->family->cells * sizeof *own);
-    ht_grid_choose(grid, x, walk->diagonal + unit * grid->unit, walk->scales == HT_SCALES_SEARCHED, own, cells);
+    ht_grid_choose(grid, x, NULL, 0, own, cells);
+    if (walk->scales != HT_SCALES_SEARCHED)
+        return;
+    ht_grid_choose(grid, x, walk->diagonal + unit * grid->unit, 1, own, other);
+    double least = trial(s, row, position, target, cells, (double)INFINITY);
+    double cost = trial(s, row, position, target, other, least);
+    if (cost < least) {
+        least = cost;
+        memcpy(cells, other, grid->family->cells * sizeof *cells);
+    }
+    search_by_trial(s, row, position, target, cells, least);
 }
 
 /* One row through the block. */
@@ -132,6 +199,85 @@ static ht_status store_rows(void *arg, size_t index, size_t worker) {
     return HT_OK;
 }
 
+/* --- Sweeps -------------------------------------------------------------------------------------------------- */
+
+/* The damped matrix that the factor is of, whole, by position: rows are read one after the other. */
+static ht_status damped_row(void *arg, size_t index, size_t worker) {
+    const state *s = arg;
+    const ht_gptq_walk *walk = s->walk;
+    size_t cols = walk->grid->cols, from = walk->order[index];
+    (void)worker;
+    for (size_t j = 0; j < cols; j++) {
+        size_t to = walk->order[j], low = from < to ? from : to, high = from < to ? to : from;
+        double h = (double)walk->second[low * cols + high];
+        if (from == to)
+            h = (h > 0 ? h : s->mean) + walk->factor->damping * s->mean;
+        else
+            h *= 1 - walk->shrink;
+        s->damped[index * cols + j] = (float)h;
+    }
+    return HT_OK;
+}
+
+/* One row: every code is chosen anew with all others fixed, t = w + (sum over the others of e H) / H_kk; a change goes
+ * into g = e H at once. */
+static void sweep_row(const state *s, size_t row) {
+    const ht_gptq_walk *walk = s->walk;
+    const ht_grid *grid = walk->grid;
+    size_t cols = grid->cols;
+    const float *weight = walk->weight + row * cols;
+    float *error = walk->error + row * cols, *g = s->pull + row * cols;
+    for (size_t i = 0; i < cols; i++) {
+        size_t column = walk->order[i];
+        const float *h = s->damped + i * cols;
+        float t = weight[column] + (g[i] - error[i] * h[i]) / h[i], value;
+        uint8_t code, *old = &s->code[row * cols + column];
+        const ht_grid_cell *cell = cells_of(s, row, column / grid->unit) + column % grid->unit / grid->width;
+        ht_grid_round(grid, cell, &t, 1, &value, &code);
+        float e = weight[column] - value, change = e - error[i];
+        /* Only what lowers the loss, so that ties and rounding errors do not wander. */
+        if (code == *old || !(fabsf(t - value) < fabsf(t - (weight[column] - error[i]))))
+            continue;
+        *old = code;
+        error[i] = e;
+        for (size_t j = 0; j < cols; j++)
+            g[j] += change * h[j];
+    }
+}
+
+static ht_status sweep_rows(void *arg, size_t index, size_t worker) {
+    const state *s = arg;
+    (void)worker;
+    for (size_t r = index * STRIP; r < strip_end(s->walk->grid, index); r++)
+        for (size_t i = 0; i < s->walk->sweeps; i++)
+            sweep_row(s, r);
+    return HT_OK;
+}
+
+static ht_status sweep(state *s) {
+    const ht_gptq_walk *walk = s->walk;
+    size_t cols = walk->grid->cols, rows = walk->grid->rows, alive = 0;
+    double sum = 0;
+    for (size_t c = 0; c < cols; c++) {
+        double h = (double)walk->second[c * cols + c];
+        alive += h > 0;
+        sum += h > 0 ? h : 0;
+    }
+    s->mean = alive ? sum / (double)alive : 1;
+    HT_TRY(ht_allocate_raw(walk->ctx, cols * cols, sizeof *s->damped, "Hessian by position", &s->damped));
+    HT_TRY(ht_allocate(walk->ctx, rows * cols, sizeof *s->pull, "errors times Hessian", &s->pull));
+    HT_TRY(ht_parallel_for(walk->ctx, cols, damped_row, s));
+    const ht_dense_job job = {.m = rows,
+                              .n = cols,
+                              .k = cols,
+                              .a = {walk->error, cols, 1},
+                              .b = {s->damped, cols, 1},
+                              .c = s->pull,
+                              .c_stride = cols};
+    HT_TRY(ht_dense_run(walk->ctx, &job));
+    return ht_parallel_for(walk->ctx, (rows + STRIP - 1) / STRIP, sweep_rows, s);
+}
+
 static ht_status walk_blocks(state *s) {
     const ht_gptq_walk *walk = s->walk;
     size_t cols = walk->grid->cols, rows = walk->grid->rows, tasks = (rows + STRIP - 1) / STRIP;
@@ -150,6 +296,8 @@ static ht_status walk_blocks(state *s) {
         HT_TRY(ht_dense_run(walk->ctx, &finished));
         HT_TRY(ht_parallel_for(walk->ctx, tasks, walk_rows, s));
     }
+    if (walk->sweeps)
+        HT_TRY(sweep(s));
     return ht_parallel_for(walk->ctx, tasks, store_rows, s);
 }
 
@@ -181,5 +329,7 @@ ht_status ht_gptq_walk_columns(ht_gptq_walk *walk) {
     ht_release(walk->ctx, s.cell);
     ht_release(walk->ctx, s.code);
     ht_release(walk->ctx, s.target);
+    ht_release(walk->ctx, s.damped);
+    ht_release(walk->ctx, s.pull);
     return status;
 }

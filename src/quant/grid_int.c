@@ -156,11 +156,20 @@ static void int_search(const ht_grid *grid, const float *x, const float *weight,
         solve_scale(grid, x, weight, &least, cells);
 }
 
+static int int_vary(const ht_grid *grid, const ht_grid_cell *from, int step, ht_grid_cell *out) {
+    float scale = ht_scale_round(grid->format.scale, from->scale * (1 - (float)step / SHRINK_CELLS));
+    *out = int_cell(grid, scale, grid->affine.float_zero ? from->offset : (float)from->zero);
+    return 1;
+}
+
 const ht_grid_family ht_grid_int = {.family = HT_FAMILY_INT,
                                     .cells = 1,
                                     .load = int_load,
                                     .round = int_round,
                                     .store = int_store,
+                                    .vary = int_vary,
+                                    .least = -4,
+                                    .most = 8,
                                     .search = int_search};
 
 /* --- Code books -------------------------------------------------------------------------------------------- */

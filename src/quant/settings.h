@@ -20,6 +20,7 @@
     X(HESSIAN)    /* float, quantized inputs */                                                                        \
     X(GPTAQ)      /* alpha; 0: off */                                                                                  \
     X(SHRINK)     /* pull of H towards its diagonal, 0..1; negative: chosen on held-out text */                        \
+    X(SWEEPS)     /* coordinate descent over all codes after the walk: how often */                                    \
     X(ALPHA)      /* exponent of smoothing */                                                                          \
     X(GRID)       /* points of a search */                                                                             \
     X(DUO)        /* AWQ: weight statistics beside those of the inputs */                                              \

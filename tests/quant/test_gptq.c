@@ -25,6 +25,7 @@ static double integers(const float *weight, const float *x, size_t tokens, size_
     c.settings.value[HT_SETTING_SCALES] = HT_SCALES_ORIGINAL;
     c.settings.value[HT_SETTING_ORDER] = order;
     c.settings.value[HT_SETTING_DAMP] = 0.01;
+    c.settings.value[HT_SETTING_SWEEPS] = 0;
     CHECK_OK(ht_gptq_matrix(&c.problem, &c.result));
     memcpy(decoded, c.result.decoded, cols * sizeof *decoded);
     double error = c.result.loss * (double)tokens;
@@ -100,6 +101,7 @@ static void test_stored_cases(void) {
             c.settings.value[HT_SETTING_ORDER] = WAYS[y].order;
             c.settings.value[HT_SETTING_SCALES] = WAYS[y].scales;
             c.settings.value[HT_SETTING_DAMP] = 0.01;
+            c.settings.value[HT_SETTING_SWEEPS] = 0;
             const golden_tensor *want = golden_findf(&g, "%s.%s", WAYS[y].name, FORMATS[f].name);
             const golden_tensor *rtn = golden_findf(&g, "rtn.%s", FORMATS[f].name);
             if (want && rtn && CHECK_OK(ht_gptq_matrix(&c.problem, &c.result))) {
@@ -176,6 +178,7 @@ static void test_textbook(void) {
         matrix_case_create(&c, FORMATS[f], "gptq", ROWS, COLS, 600, 1, 20);
         c.settings.value[HT_SETTING_ORDER] = HT_ORDER_NONE;
         c.settings.value[HT_SETTING_SCALES] = HT_SCALES_ORIGINAL;
+        c.settings.value[HT_SETTING_SWEEPS] = 0;
         CHECK_OK(ht_matrix_round(&c.problem, NULL, &c.result));
         textbook(&c, c.settings.value[HT_SETTING_DAMP], decoded);
         CHECK_OK(ht_gptq_matrix(&c.problem, &c.result));
@@ -469,6 +472,24 @@ static void test_overfitting(void) {
     CHECK(held_out[1] < 0.9 * held_out[0]);
 }
 
+/* Sweeps lower the loss that the walk left, for every format, and stop by themselves. */
+static void test_sweeps(void) {
+    for (size_t f = 0; f < FORMATS_ALL; f++) {
+        double loss[3];
+        for (int i = 0; i < 3; i++) {
+            matrix_case c;
+            matrix_case_create(&c, ALL[f], "gptq", 6, 256, 100, 1, 120);
+            c.settings.value[HT_SETTING_SWEEPS] = i == 0 ? 0 : i == 1 ? 2 : 50;
+            run_case(&c, HT_ORDER_NONE, HT_SCALES_ORIGINAL);
+            loss[i] = c.result.loss;
+            matrix_case_destroy(&c);
+        }
+        CHECK(loss[1] <= loss[0] * 1.001 && loss[2] <= loss[1] * 1.001); /* the damped loss falls strictly */
+        if (strcmp(ALL[f], "mxfp4") == 0)
+            CHECK(loss[1] < 0.98 * loss[0]);
+    }
+}
+
 int main(void) {
     RUN(test_worked_vectors);
     RUN(test_stored_cases);
@@ -484,5 +505,6 @@ int main(void) {
     RUN(test_large_factor);
     RUN(test_inputs_of_the_float_model);
     RUN(test_overfitting);
+    RUN(test_sweeps);
     return check_finish();
 }
