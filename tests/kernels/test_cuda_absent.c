@@ -18,6 +18,20 @@ static void test_calls_answer_unsupported(void) {
     CHECK_FAILS(ht_cuda_cast_fp8_row(block, 1, 8, (uint8_t *)block, NULL, NULL), HT_ERR_UNSUPPORTED);
     CHECK_FAILS(ht_cuda_cast_fp8_block(block, 1, 128, (uint8_t *)block, NULL, 1, NULL), HT_ERR_UNSUPPORTED);
     CHECK_FAILS(ht_cuda_expand_mxfp8((uint8_t *)block, (uint8_t *)block, 1, 32, block, NULL), HT_ERR_UNSUPPORTED);
+    ht_cuda_grouped_args grouped = {.groups = 1, .m = 1, .n = 8, .k = 16};
+    CHECK_FAILS(ht_cuda_grouped(&grouped, NULL), HT_ERR_UNSUPPORTED);
+    ht_format format;
+    ht_planes planes = {{block, block}};
+    CHECK_OK(ht_format_parse("mxfp4", &format));
+    ht_cuda_cast_args to_format = {.format = &format, .x = block, .x_dtype = HT_BF16, .rows = 1, .cols = 32};
+    CHECK_FAILS(ht_cuda_cast(&to_format, NULL), HT_ERR_UNSUPPORTED);
+    CHECK_FAILS(ht_cuda_decode(&format, &planes, 1, 32, block, HT_BF16, NULL), HT_ERR_UNSUPPORTED);
+    CHECK_FAILS(ht_cuda_amax(block, HT_BF16, 8, 0, (uint32_t *)(void *)block, NULL), HT_ERR_UNSUPPORTED);
+    ht_cuda_gemm_weight_args weight = {.m = 1, .n = 8, .k = 32, .format = &format};
+    CHECK_FAILS(ht_cuda_gemm_weight(&weight, NULL), HT_ERR_UNSUPPORTED);
+    ht_cuda_gemm_mxfp8_args mxfp8 = {.m = 1, .n = 8, .k = 32};
+    CHECK_FAILS(ht_cuda_gemm_mxfp8(&mxfp8, NULL), HT_ERR_UNSUPPORTED);
+    CHECK_INT(ht_cuda_gemm_weight_scratch(8, 32), 0);
     CHECK_INT(ht_cuda_gemv_packed_bytes(HT_GEMV_MXFP4, 16, 128), 0);
 }
 
