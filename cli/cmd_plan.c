@@ -8,6 +8,7 @@
 
 #include <ctype.h>
 #include <jansson.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -86,6 +87,18 @@ int cli_quantize_choose(const cli_call *call, ht_quantize_options *out) {
     return CLI_DONE;
 }
 
+static void calibration_json(json_t *row, const ht_plan_tensor *t) {
+    if (!t->tokens && isnan(t->loss))
+        return;
+    json_object_set_new(row, "tokens", cli_json_count(t->tokens));
+    json_object_set_new(row, "loss", cli_json_real(t->loss));
+    json_object_set_new(row, "rtn_loss", cli_json_real(t->rtn_loss));
+    json_object_set_new(row, "damping", cli_json_real(t->damping));
+    json_object_set_new(row, "dead_columns", cli_json_count(t->dead_columns));
+    json_object_set_new(row, "saturated", cli_json_count(t->saturated));
+    json_object_set_new(row, "fallbacks", cli_json_count(t->fallbacks));
+}
+
 void cli_plan_json(json_t *out, const ht_plan *plan, int measured) {
     ht_plan_summary sum = ht_plan_summarize(plan);
     json_t *tensors = json_array();
@@ -102,6 +115,7 @@ void cli_plan_json(json_t *out, const ht_plan *plan, int measured) {
         if (measured) {
             json_object_set_new(row, "error", cli_json_real(t->error));
             json_object_set_new(row, "fallback", cli_json_text(t->fallback));
+            calibration_json(row, t);
         }
         json_array_append_new(tensors, row);
     }

@@ -22,6 +22,7 @@ ht_status ht_block_see(ht_pass *pass, ht_site_rows rows) {
     if (pass->watch->stop == rows.site)
         pass->stopped = 1;
     rows.layer = pass->index;
+    rows.first = pass->first;
     return pass->watch->see(pass->watch->user, &rows);
 }
 

@@ -16,10 +16,10 @@
 /* Linears that read the same rows, in the order in which a block comes to them. */
 typedef enum ht_site { HT_SITE_QKV, HT_SITE_O, HT_SITE_ROUTER, HT_SITE_GATE_UP, HT_SITE_DOWN, HT_SITE_COUNT } ht_site;
 
-/* Rows about to enter a site: x [rows, cols], contiguous. token[i] is the row of the pass that row i belongs to; NULL:
- * row i itself. */
+/* Rows about to enter a site: x [rows, cols], contiguous. Row i belongs to position first + token[i] of the text; token
+ * NULL: to first + i. Of an expert, positions increase. */
 typedef struct ht_site_rows {
-    size_t layer;
+    size_t layer, first;
     ht_site site;
     size_t expert; /* 0 where there are none */
     const float *x;

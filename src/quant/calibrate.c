@@ -96,10 +96,12 @@ void ht_calibrate_close(ht_calibrator *c) {
         return;
     ht_block_close(c);
     ht_hidden_destroy(c->hidden);
+    ht_hidden_destroy(c->hidden_float);
     ht_sequence_destroy(c->sequence);
     ht_model_close(c->written);
     ht_model_close(c->model);
     ht_release(c->ctx, c->inputs);
+    ht_release(c->ctx, c->paired);
     ht_release(c->ctx, c);
 }
 
@@ -151,23 +153,29 @@ static ht_status warm_up(ht_calibrator *c, size_t end) {
     return status;
 }
 
-/* Half of what the limit leaves is for hidden states, half for statistics beyond the least. */
-static ht_status open_hidden(ht_calibrator *c, size_t needed) {
+static ht_status embed_samples(ht_calibrator *c, size_t resident, ht_hidden **out) {
     const ht_samples *samples = c->samples;
     size_t count = samples->count + samples->held_out, values = samples->length * c->model->config.hidden;
-    size_t limit = c->ctx->options.memory_limit, used = ht_context_memory_used(c->ctx), resident = count;
-    needed += limit / 16 + values * sizeof(float);
-    if (limit)
-        resident = (limit > used + needed ? limit - used - needed : 0) / 2 / (values * sizeof(float));
-    HT_TRY(ht_hidden_create(c->ctx, count, values, resident, c->run->writer->staging, &c->hidden));
-    c->run->plan->report.spilled_bytes = ht_hidden_spilled(c->hidden);
+    HT_TRY(ht_hidden_create(c->ctx, count, values, resident, c->run->writer->staging, out));
+    c->run->plan->report.spilled_bytes += ht_hidden_spilled(*out);
     for (size_t s = 0; s < count; s++) {
         float *x;
-        HT_TRY(ht_hidden_load(c->hidden, s, &x));
+        HT_TRY(ht_hidden_load(*out, s, &x));
         HT_TRY(ht_block_embed(c->model, samples->ids + s * samples->length, samples->length, x));
-        HT_TRY(ht_hidden_store(c->hidden, s));
+        HT_TRY(ht_hidden_store(*out, s));
     }
     return HT_OK;
+}
+
+/* Half of what the limit leaves is for hidden states, half for statistics beyond the least. */
+static ht_status open_hidden(ht_calibrator *c, size_t needed) {
+    size_t bytes = c->samples->length * c->model->config.hidden * sizeof(float), resident = SIZE_MAX;
+    size_t limit = c->ctx->options.memory_limit, used = ht_context_memory_used(c->ctx), both = ht_float_needed(c);
+    needed += limit / 16 + (1 + both) * bytes;
+    if (limit)
+        resident = (limit > used + needed ? limit - used - needed : 0) / 2 / (1 + both) / bytes;
+    HT_TRY(embed_samples(c, resident, &c->hidden));
+    return both ? embed_samples(c, resident, &c->hidden_float) : HT_OK;
 }
 
 /* --- Blocks ------------------------------------------------------------------------------------------------- */
@@ -232,12 +240,16 @@ static ht_status work_on_block(ht_calibrator *c, int more) {
         HT_TRY(put_finished(c));
     }
     HT_TRY(complete_block(c));
+    if (more && c->hidden_float)
+        HT_TRY(ht_float_propagate(c));
     return more ? ht_block_propagate(c, c->model, NULL, 1) : HT_OK;
 }
 
 /* A block that is finished, or has nothing to quantize. */
 static ht_status pass_block(ht_calibrator *c, int more) {
     int as_written = c->exchange_count && c->how->mode != HT_CALIBRATE_NON_SEQUENTIAL;
+    if (more && c->hidden_float)
+        HT_TRY(ht_float_propagate(c));
     return more ? ht_block_propagate(c, as_written ? c->written : c->model, NULL, 1) : HT_OK;
 }
 

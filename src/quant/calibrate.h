@@ -3,6 +3,7 @@
  *     calibrate.c          the blocks in their order; modes; what goes from one to the next
  *     calibrate_block.c    linears of one block: which rows they read, what takes their place
  *     calibrate_inputs.c   running samples, statistics on the way, in groups that fit the memory
+ *     calibrate_float.c    the float model beside the quantized one, for cross moments
  *     calibrate_matrix.c   one matrix: its method, the guard, where the result goes
  */
 #ifndef HT_QUANT_CALIBRATE_H
@@ -28,6 +29,13 @@ typedef struct ht_observed {
     uint64_t routed;                /* rows that the model itself sends here, samples only */
 } ht_observed;
 
+/* Rows that the float model has at a site, of the sample at work. */
+typedef struct ht_capture {
+    size_t cols, rows, room;
+    float *x;          /* [rows, cols] */
+    int32_t *position; /* [rows] increasing */
+} ht_capture;
+
 /* A parameter of the block that is quantized: its planes, and the linears before and after. */
 typedef struct ht_exchange {
     size_t job, remaining; /* matrices still to be done */
@@ -51,7 +59,7 @@ typedef struct ht_calibrator {
     ht_sequence *sequence;
     unsigned char *apart; /* by job */
     ht_hidden *hidden;
-    size_t reserve; /* bytes that hidden states leave free */
+    ht_hidden *hidden_float; /* of the float model, where a method wants cross moments and the two differ; or NULL */
     /* The block at work. */
     ht_arena arena;
     size_t layer;
@@ -63,6 +71,10 @@ typedef struct ht_calibrator {
     int holding_out;                     /* the sample at work is held out */
     float *inputs;                       /* quantized rows */
     size_t input_values;
+    ht_capture *capture; /* by observed; of ROUTER and GATE_UP of experts: `normed`, since all experts read its rows */
+    ht_capture normed;
+    float *paired; /* the float model's rows for those at work */
+    size_t paired_values;
     size_t matrices_done, matrices_total; /* of the run */
     double started;
 } ht_calibrator;
@@ -84,6 +96,8 @@ int ht_block_is_done(const ht_calibrator *c);
 /* Planes for a parameter; its linear, once they are filled. */
 ht_status ht_exchange_open(ht_calibrator *c, ht_exchange *exchange);
 ht_status ht_exchange_put(ht_calibrator *c, ht_exchange *exchange);
+/* All float linears in their places, or all quantized ones that there are. */
+void ht_exchange_show(ht_calibrator *c, int quantized);
 /* The float linear again, and the planes go. */
 void ht_exchange_undo(ht_calibrator *c, ht_exchange *exchange);
 /* Bytes of its planes. */
@@ -96,6 +110,18 @@ ht_status ht_block_propagate(ht_calibrator *c, ht_model *model, const ht_watch *
 /* Statistics of the sites in `sites` (a bit each) and then ht_matrix_quantize for every matrix that reads them, in
  * groups. store: the last time that samples are run, they go through the whole block and their rows are kept. */
 ht_status ht_block_stage(ht_calibrator *c, unsigned sites, int store);
+
+/* --- calibrate_float.c ----------------------------------------------------------------------------------------- */
+
+/* Does a method of the plan want cross moments, and do the models differ? */
+int ht_float_needed(const ht_calibrator *c);
+/* Keep the rows that the float block has at the sites of the group, up to `stop`, for this sample. */
+ht_status ht_float_capture(ht_calibrator *c, size_t sample, ht_site stop);
+/* The float model's rows beside these of observed[index]: rows->x itself where it has none. */
+ht_status ht_float_rows(ht_calibrator *c, size_t index, const ht_site_rows *rows, const float **out);
+/* All samples of the float model through the float block. */
+ht_status ht_float_propagate(ht_calibrator *c);
+void ht_float_release(ht_calibrator *c);
 
 /* --- calibrate_matrix.c ---------------------------------------------------------------------------------------- */
 

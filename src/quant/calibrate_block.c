@@ -101,7 +101,8 @@ ht_status ht_block_open(ht_calibrator *c, size_t layer) {
     c->observed = ht_arena_alloc(&c->arena, count * sizeof *c->observed);
     c->exchange = ht_arena_alloc(&c->arena, count * sizeof *c->exchange);
     c->matrix = ht_arena_alloc(&c->arena, count * sizeof *c->matrix);
-    if (!c->observed || !c->exchange || !c->matrix)
+    c->capture = ht_arena_alloc(&c->arena, count * sizeof *c->capture);
+    if (!c->observed || !c->exchange || !c->matrix || !c->capture)
         return HT_ERR_MEMORY;
     for (int site = 0; site < HT_SITE_COUNT; site++) {
         size_t experts =
@@ -119,6 +120,7 @@ void ht_block_close(ht_calibrator *c) {
         ht_moments_destroy(c->observed[i].moments);
         ht_moments_destroy(c->observed[i].held_out);
     }
+    ht_float_release(c);
     c->observed_count = c->exchange_count = c->matrix_count = 0;
     ht_arena_release(&c->arena);
 }
@@ -171,6 +173,12 @@ ht_status ht_exchange_put(ht_calibrator *c, ht_exchange *exchange) {
     exchange->before = *exchange->place;
     *exchange->place = exchange->after;
     return HT_OK;
+}
+
+void ht_exchange_show(ht_calibrator *c, int quantized) {
+    for (size_t i = 0; i < c->exchange_count; i++)
+        if (c->exchange[i].after)
+            *c->exchange[i].place = quantized ? c->exchange[i].after : c->exchange[i].before;
 }
 
 void ht_exchange_undo(ht_calibrator *c, ht_exchange *exchange) {

@@ -32,7 +32,7 @@ static ht_status see(void *user, const ht_site_rows *rows) {
     ht_calibrator *c = user;
     for (size_t i = c->first_observed; i < c->end_observed; i++) {
         ht_observed *o = &c->observed[i];
-        const float *x = rows->x;
+        const float *x = rows->x, *x_float = NULL;
         if (o->site != rows->site || o->expert != rows->expert)
             continue;
         o->routed += c->holding_out ? 0 : rows->routed;
@@ -41,7 +41,9 @@ static ht_status see(void *user, const ht_site_rows *rows) {
             continue;
         if (o->quantized)
             HT_TRY(quantized_rows(c, o, rows, &x));
-        HT_TRY(ht_moments_add(moments, x, NULL, rows->rows, rows->cols));
+        if (o->what & HT_MOMENT_CROSS)
+            HT_TRY(ht_float_rows(c, i, rows, &x_float));
+        HT_TRY(ht_moments_add(moments, x, x_float, rows->rows, rows->cols));
     }
     return HT_OK;
 }
@@ -70,7 +72,10 @@ ht_status ht_block_propagate(ht_calibrator *c, ht_model *model, const ht_watch *
     for (size_t s = 0; s < samples->count + samples->held_out && status == HT_OK; s++) {
         float *x;
         c->holding_out = s >= samples->count;
-        status = ht_hidden_load(c->hidden, s, &x);
+        if (watch && c->hidden_float)
+            status = ht_float_capture(c, s, watch->stop);
+        if (status == HT_OK)
+            status = ht_hidden_load(c->hidden, s, &x);
         if (status == HT_OK)
             status = ht_block_run(sequence, c->layer, x, samples->length, watch);
         if (status == HT_OK && store)

@@ -120,7 +120,8 @@ static ht_status apply_method(work *w, const ht_matrix_problem *problem, ht_matr
     ht_status status = w->job->rule->method->matrix(problem, result);
     if (status != HT_OK)
         return ht_fail_prefix(status, "tensor %s", w->job->parameter->name);
-    if (result->loss > result->rtn_loss)
+    int same_aim = !(w->observed->what & HT_MOMENT_CROSS); /* cross moments move what is aimed at */
+    if (same_aim && result->loss > result->rtn_loss)
         return ht_matrix_round(problem, "rtn: its error on the calibration text is smaller", result);
     return HT_OK;
 }
@@ -208,7 +209,7 @@ static ht_status quantize_matrix(ht_calibrator *c, const ht_block_matrix *matrix
     HT_TRY(choose_codes(&w));
     w.row.tokens = w.observed->moments ? w.observed->moments->tokens : w.observed->routed;
     w.row.seconds = ht_seconds() - start;
-    HT_TRY(ht_run_report_matrix(&c->run->plan->report, &w.row));
+    HT_TRY(ht_run_note_matrix(c->run, &w.row));
     exchange->remaining--;
     c->matrices_done++;
     tell(&w);

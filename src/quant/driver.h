@@ -94,11 +94,15 @@ ht_status ht_slice_copy(ht_run *run, const ht_item *item);
 /* Range of the item's values. */
 ht_status ht_slice_range(ht_run *run, const ht_item *item, ht_range *out);
 
-/* --- tally_log.c: errors of finished tensors, for a run that goes on later ----------------------------------- */
+/* --- tally_log.c: what is known of finished tensors, for a run that goes on later ---------------------------- */
 
+/* Into the report, in the place of what an earlier run found: a block that was stopped in its middle is done again. */
+ht_status ht_run_note_matrix(ht_run *run, const ht_report_matrix *row);
+ht_status ht_run_note_experts(ht_run *run, const ht_report_coverage *row);
 /* Read what an interrupted run left into the plan, and open the log for more. */
 ht_status ht_tally_log_open(ht_run *run);
 ht_status ht_tally_log_add(ht_run *run, size_t job);
+ht_status ht_tally_log_experts(ht_run *run, const ht_report_coverage *row);
 void ht_tally_log_close(ht_run *run);
 
 /* --- identity.c ------------------------------------------------------------------------------------------- */
