@@ -19,7 +19,7 @@ check "$killed" -ge 1
 # With other options the leftovers are refused, not mixed in; --resume never starts afresh.
 rm -rf part
 tries=0
-while [ ! -d part/.halftone ] && [ $tries -lt 20 ]; do
+while [ ! -e part/.halftone/journal ] && [ $tries -lt 20 ]; do
     rm -rf part
     $HALFTONE_RUN quantize model -o part --scheme mxfp4 --threads 1 --quiet >/dev/null 2>&1 &
     pid=$!
@@ -28,7 +28,7 @@ while [ ! -d part/.halftone ] && [ $tries -lt 20 ]; do
     wait $pid 2>/dev/null
     tries=$((tries + 1))
 done
-if [ -d part/.halftone ]; then
+if [ -e part/.halftone/journal ]; then
     expect 4 halftone quantize model -o part --scheme mxfp8 --quiet
     expect 0 halftone quantize model -o part --scheme mxfp8 --resume never --quiet >/dev/null
     expect 0 halftone quantize model -o other --scheme mxfp8 --quiet >/dev/null

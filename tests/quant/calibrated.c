@@ -5,7 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "quant/plan.h"
 #include "support/check.h"
+#include "support/synthetic.h"
 
 const char *const calibrated_families[] = {"llama",   "llama-bias-tied", "mistral-window", "qwen3",  "qwen3-moe",
                                            "mixtral", "olmoe",           "phi3",           "gemma2", "gpt-oss",
@@ -60,6 +62,18 @@ const char *calibrated_family(const char *family) {
     return out;
 }
 
+const char *calibrated_deep(void) {
+    const char *out = calibrated_fresh();
+    char path[600];
+    ht_context *ctx;
+    CHECK_OK(ht_context_create(NULL, &ctx));
+    CHECK_OK(synthetic_checkpoint(ctx, out, &(synthetic_options){.bytes = 4000000, .hidden = 256, .experts = 4}));
+    ht_context_destroy(ctx);
+    snprintf(path, sizeof path, "%s/tokenizer.json", out);
+    write_tokenizer(path);
+    return out;
+}
+
 calibrated calibrated_run(const char *scheme, const char *method, size_t samples, size_t length) {
     calibrated run = {.options = ht_quantize_options_default()};
     run.options.scheme = scheme;
@@ -96,6 +110,7 @@ ht_status calibrated_quantize(const calibrated *run, const char *input, const ch
     ht_context_options how = ht_context_options_default();
     how.threads = run->threads;
     how.memory_limit = run->memory_limit;
+    how.cpu = run->cpu;
     how.cancelled = run->cancelled;
     how.callback_user = run->user;
     HT_CHECK(ht_context_create(&how, &ctx));
@@ -103,6 +118,8 @@ ht_status calibrated_quantize(const calibrated *run, const char *input, const ch
     ht_status status = ht_quantize_checkpoint(ctx, input, output, &run->options, &plan);
     if (status == HT_OK && rows)
         copy_rows(plan, rows, count);
+    if (status == HT_OK && run->spilled)
+        *run->spilled = plan->report.spilled_bytes;
     ht_plan_destroy(plan);
     ht_context_destroy(ctx);
     return status;

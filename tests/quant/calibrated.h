@@ -10,6 +10,8 @@
 typedef struct calibrated {
     ht_quantize_options options;
     size_t threads, memory_limit;
+    const char *cpu;
+    size_t *spilled; /* NULL, or takes the bytes of hidden rows that went to a file */
     ht_cancelled_fn *cancelled;
     void *user;
 } calibrated;
@@ -22,6 +24,8 @@ ht_status calibrated_quantize(const calibrated *run, const char *input, const ch
                               size_t *count);
 /* tests/data/tiny/<family> with a tokenizer that knows bytes, in a fresh directory. */
 const char *calibrated_family(const char *family);
+/* A random mixture of experts of several layers with the same tokenizer. */
+const char *calibrated_deep(void);
 /* A new path in the scratch directory. */
 const char *calibrated_fresh(void);
 /* Are the files of two directories equal, by names and bytes? */

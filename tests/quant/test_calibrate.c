@@ -77,8 +77,142 @@ static void test_refusals(void) {
     check_refused(&other, moe, HT_ERR_ARGUMENT, "allowed: routed, all, top-k+N");
 }
 
+/* --- Same bytes ------------------------------------------------------------------------------------------- */
+
+/* The smallest limit, in steps, under which the run gets through; what a try leaves is gone on with by the next. */
+static void run_in_little_memory(calibrated run, const char *input, const char *out) {
+    size_t spilled = 0;
+    ht_status status = HT_ERR_MEMORY;
+    run.spilled = &spilled;
+    for (run.memory_limit = 2u << 20; status == HT_ERR_MEMORY; run.memory_limit += run.memory_limit / 8)
+        status = calibrated_quantize(&run, input, out, NULL, NULL);
+    CHECK_OK(status);
+    CHECK(spilled > 0);
+}
+
+/* Threads, instruction set, and a memory limit that makes groups and a spill file: nothing of that is seen. */
+static void test_same_bytes(void) {
+    const char *input = calibrated_deep();
+    for (int mode = 1; mode <= MODES; mode++) {
+        const char *whole = calibrated_fresh(), *out = calibrated_fresh();
+        calibrated run = calibrated_run("nvfp4", "gptq", 4, 32);
+        run.options.calibration.mode = (ht_calibration_mode)mode;
+        run.options.calibration.held_out = 1;
+        run.threads = 2;
+        if (!CHECK_OK(calibrated_quantize(&run, input, whole, NULL, NULL)))
+            continue;
+        calibrated other = run;
+        other.threads = 1;
+        other.cpu = mode == HT_CALIBRATE_SEQUENTIAL ? "baseline" : NULL;
+        CHECK_OK(calibrated_quantize(&other, input, out, NULL, NULL));
+        CHECK(calibrated_same(whole, out));
+        calibrated_remove(out);
+        other = run;
+        other.threads = 3;
+        run_in_little_memory(other, input, out);
+        CHECK(calibrated_same(whole, out));
+        calibrated_remove(out);
+        calibrated_remove(whole);
+    }
+    calibrated_remove(input);
+}
+
+/* --- Families --------------------------------------------------------------------------------------------- */
+
+/* GPTQ through every family and mode: never worse than rounding, every matrix in its format, figures for all. */
+static void test_families(void) {
+    for (size_t f = 0; calibrated_families[f]; f++)
+        for (int mode = 1; mode <= MODES; mode++) {
+            const char *input = calibrated_family(calibrated_families[f]), *out = calibrated_fresh();
+            calibrated run = calibrated_run("nvfp4", "gptq", 4, 48);
+            ht_plan_tensor *rows;
+            size_t count, quantized = 0;
+            run.options.calibration.mode = (ht_calibration_mode)mode;
+            if (!CHECK_OK(calibrated_quantize(&run, input, out, &rows, &count)))
+                continue;
+            for (size_t i = 0; i < count; i++) {
+                if (rows[i].error == 0)
+                    continue;
+                quantized++;
+                CHECK(rows[i].tokens > 0 && rows[i].loss > 0);
+                CHECK(rows[i].loss <= rows[i].rtn_loss);
+            }
+            CHECK(quantized >= 8);
+            free(rows);
+            calibrated_remove(out);
+            calibrated_remove(input);
+        }
+}
+
+/* --- Experts ---------------------------------------------------------------------------------------------- */
+
+static const ht_plan_tensor *find(const ht_plan_tensor *rows, size_t count, const char *name) {
+    for (size_t i = 0; i < count; i++)
+        if (strcmp(rows[i].name, name) == 0)
+            return &rows[i];
+    CHECK(!"the tensor is there");
+    return &rows[0];
+}
+
+/* Whoever gets tokens: of all experts, of one more, of those that are routed to. */
+static void test_policies(void) {
+    static const char *const POLICIES[] = {"routed", "top-k+1", "all"};
+    const char *input = calibrated_deep();
+    for (size_t p = 0; p < 3; p++) {
+        const char *out = calibrated_fresh();
+        calibrated run = calibrated_run("nvfp4", "gptq", 2, 64);
+        ht_plan_tensor *rows;
+        size_t count;
+        uint64_t tokens = 0;
+        char name[96];
+        run.options.calibration.experts = POLICIES[p];
+        REQUIRE_OK(calibrated_quantize(&run, input, out, &rows, &count));
+        for (size_t e = 0; e < 4; e++) {
+            snprintf(name, sizeof name, "model.layers.1.mlp.experts.%zu.down_proj.weight", e);
+            tokens += find(rows, count, name)->tokens;
+        }
+        CHECK_INT(tokens, 128 * (2 + p)); /* two experts a token of four */
+        CHECK_INT(find(rows, count, "model.layers.1.self_attn.o_proj.weight")->tokens, 128);
+        free(rows);
+        calibrated_remove(out);
+    }
+    calibrated_remove(input);
+}
+
+/* The larger model whose layers 4 and 5 have experts without a single token. */
+static void test_starved(void) {
+    static const char *const STARVED[] = {"model.layers.4.mlp.experts.6.", "model.layers.5.mlp.experts.2."};
+    static const char *const PARTS[] = {"gate_proj.weight", "up_proj.weight", "down_proj.weight"};
+    const char *input = check_extra_data("../models/novel-moe-12m"),
+               *text = check_extra_data("../data/novel-calib.txt");
+    if (!input || !text)
+        SKIP("the larger reference data is not here");
+    const char *out = calibrated_fresh();
+    calibrated run = calibrated_run("mxfp4-w", "gptq", 16, 512);
+    ht_plan_tensor *rows;
+    size_t count;
+    run.options.calibration.data = text;
+    run.options.calibration.mode = HT_CALIBRATE_NON_SEQUENTIAL;
+    REQUIRE_OK(calibrated_quantize(&run, input, out, &rows, &count));
+    for (size_t s = 0; s < 2; s++)
+        for (size_t p = 0; p < 3; p++) {
+            char name[96];
+            snprintf(name, sizeof name, "%s%s", STARVED[s], PARTS[p]);
+            const ht_plan_tensor *row = find(rows, count, name);
+            CHECK_INT(row->tokens, 0);
+            CHECK_CONTAINS(row->fallback, "rtn: 0 of 8192 calibration tokens come here");
+            CHECK(row->error > 0.05 && row->error < 0.15); /* in its format all the same */
+        }
+    CHECK_TEXT(find(rows, count, "model.layers.4.mlp.experts.7.up_proj.weight")->fallback, "");
+    free(rows);
+}
+
 int main(void) {
     RUN(test_rounding);
+    RUN(test_same_bytes);
+    RUN(test_families);
+    RUN(test_policies);
+    RUN(test_starved);
     RUN(test_refusals);
     return check_finish();
 }

@@ -45,6 +45,10 @@ static void add_layer(synthetic *s, size_t layer, size_t hidden, size_t experts)
         add(s, name, own[i].rows, own[i].cols);
     }
     if (experts) {
+        snprintf(name, sizeof name, "model.layers.%zu.self_attn.q_norm.weight", layer);
+        add(s, name, 0, 64);
+        snprintf(name, sizeof name, "model.layers.%zu.self_attn.k_norm.weight", layer);
+        add(s, name, 0, 64);
         snprintf(name, sizeof name, "model.layers.%zu.mlp.gate.weight", layer);
         add(s, name, experts, hidden);
     }

@@ -1,0 +1,145 @@
+/* Calibrated runs that are killed or stopped go on to the same bytes, and know what the earlier run found; a run with
+ * other text or options is refused, naming what differs. */
+#include <halftone/quant.h>
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/random.h"
+#include "calibrated.h"
+#include "support/check.h"
+
+enum { KILLS = 20, KILLS_A_ROUND = 7, KINDS = 3 };
+
+/* What a round does: inputs quantized, the float model beside, every linear behind those before it. */
+static calibrated kind_of_run(size_t kind) {
+    static const char *const gptaq[] = {"gptaq=0.5", NULL};
+    static const ht_calibration_mode MODES[KINDS] = {HT_CALIBRATE_SEQUENTIAL, HT_CALIBRATE_TRUE_SEQUENTIAL,
+                                                     HT_CALIBRATE_NON_SEQUENTIAL};
+    calibrated run = calibrated_run("nvfp4", "gptq", 3, 32);
+    run.options.calibration.mode = MODES[kind];
+    run.options.set = kind == 0 ? gptaq : NULL;
+    run.options.shard_bytes = 1000000; /* several shards */
+    run.threads = 2;
+    return run;
+}
+
+/* In a child process that is killed after so many microseconds (0: never). 1 when it got done. */
+static int run_and_kill(const calibrated *run, const char *input, const char *out, unsigned microseconds) {
+    fflush(NULL);
+    pid_t child = fork();
+    if (child == 0) {
+        ht_status result = calibrated_quantize(run, input, out, NULL, NULL);
+        if (result != HT_OK)
+            fprintf(stderr, "  %s\n", ht_error_message());
+        /* a kill between the commit and the exit: the next run finds its work done */
+        _exit(result == HT_OK || (result == HT_ERR_OUTPUT && strstr(ht_error_message(), "exists already")) ? 0 : 1);
+    }
+    if (microseconds) {
+        usleep(microseconds);
+        kill(child, SIGKILL);
+    }
+    int status;
+    waitpid(child, &status, 0);
+    CHECK(WIFSIGNALED(status) || WEXITSTATUS(status) == 0);
+    return WIFEXITED(status);
+}
+
+static void test_killed(void) {
+    const char *input = calibrated_deep();
+    const char *whole[KINDS];
+    for (size_t kind = 0; kind < KINDS; kind++) {
+        calibrated run = kind_of_run(kind);
+        whole[kind] = calibrated_fresh();
+        REQUIRE_OK(calibrated_quantize(&run, input, whole[kind], NULL, NULL));
+    }
+    size_t kills = 0, gone_on = 0;
+    for (size_t round = 0; kills < KILLS && round < 40; round++) {
+        calibrated run = kind_of_run(round % KINDS);
+        const char *out = calibrated_fresh();
+        size_t before = kills;
+        int done = 0;
+        while (!done) {
+            run.threads = 1 + kills % 3;
+            unsigned patience = kills < before + KILLS_A_ROUND ? 20000 + ht_random_u32(5, round, kills) % 1500000 : 0;
+            done = run_and_kill(&run, input, out, patience);
+            kills += !done;
+        }
+        gone_on += kills > before;
+        CHECK(calibrated_same(whole[round % KINDS], out));
+        calibrated_remove(out);
+    }
+    CHECK(kills >= KILLS);
+    CHECK(gone_on > 0);
+    calibrated_remove(input);
+}
+
+static int stop_after(void *user) {
+    return --*(int *)user < 0;
+}
+
+static void check_differs(const calibrated *run, const char *input, const char *out, const char *field) {
+    char message[64];
+    snprintf(message, sizeof message, "%s differs", field);
+    CHECK_FAILS(calibrated_quantize(run, input, out, NULL, NULL), HT_ERR_POLICY);
+    CHECK_CONTAINS(ht_error_message(), message);
+}
+
+/* Stop at every block boundary in turn; each of them has finished the block it was at. */
+static void test_stopped(void) {
+    const char *input = calibrated_deep(), *whole = calibrated_fresh(), *out = calibrated_fresh();
+    calibrated run = kind_of_run(1), other;
+    ht_plan_tensor *want, *got;
+    size_t count, again;
+    REQUIRE_OK(calibrated_quantize(&run, input, whole, &want, &count));
+    ht_status status = HT_ERR_CANCELLED;
+    size_t stops = 0;
+    for (; status == HT_ERR_CANCELLED && stops < 20; stops++) {
+        int left = 8;
+        other = run;
+        other.cancelled = stop_after;
+        other.user = &left;
+        status = calibrated_quantize(&other, input, out, NULL, NULL);
+        if (stops)
+            continue;
+        other = run;
+        other.options.calibration.samples = 2;
+        check_differs(&other, input, out, "samples");
+        other = run;
+        other.options.calibration.length = 31;
+        check_differs(&other, input, out, "length");
+        other = run;
+        other.options.calibration.mode = HT_CALIBRATE_SEQUENTIAL;
+        check_differs(&other, input, out, "mode");
+        other = run;
+        other.options.calibration.experts = "all";
+        check_differs(&other, input, out, "experts");
+        other = run;
+        other.options.calibration.data = check_data("text/sample-b.txt");
+        check_differs(&other, input, out, "data");
+    }
+    CHECK_FAILS(status, HT_ERR_CANCELLED); /* eight questions never reach the end */
+    run.options.resume = HT_RESUME_REQUIRED;
+    REQUIRE_OK(calibrated_quantize(&run, input, out, &got, &again));
+    CHECK(calibrated_same(whole, out));
+    REQUIRE(count == again);
+    for (size_t i = 0; i < count; i++) {
+        CHECK_TEXT(got[i].fallback, want[i].fallback);
+        CHECK_INT(got[i].tokens, want[i].tokens);
+        CHECK_INT(got[i].fallbacks, want[i].fallbacks);
+        CHECK_BYTES(&got[i].loss, &want[i].loss, sizeof got[i].loss);
+        CHECK_BYTES(&got[i].error, &want[i].error, sizeof got[i].error);
+    }
+    free(want);
+    free(got);
+}
+
+int main(void) {
+    RUN(test_killed);
+    RUN(test_stopped);
+    return check_finish();
+}
