@@ -3,7 +3,9 @@
  *     scales       finite and not negative; no NaN codes among e8m0 and e4m3 scales
  *     values       no decoded value is NaN or Inf
  *     round-trip   MX: quantizing the decoded values again gives the same values
- *     error        |w - w'| <= c * A, where A is the largest |w| of those that share the scale
+ *     error        |w - w'| <= c * A, where A is the largest |w| of those that share the scale; of methods that move
+ *                  weights to make up for one another's errors (gptq): the whole within half of its norm; of
+ *                  transformed weights (smooth+..., rotate+...): not asked, they are others than the original's
  *
  * Other formats derive their scale from the largest value by a division that does not come back to the same number, so
  * the round trip is asked of MX alone. c by format, below; it covers every scale rule that only rounds. A searched
@@ -13,7 +15,7 @@
  * SPDX-License-Identifier: BSD-3-Clause */
 #include "quant/verify.h"
 
-#include <math.h>   /* fabsf, isfinite */
+#include <math.h>   /* fabsf, isfinite, sqrt */
 #include <stdint.h> /* SIZE_MAX */
 #include <string.h> /* memcpy */
 
@@ -52,18 +54,22 @@ static double bound_of(const ht_format *format, int searched) {
     return format->zero == HT_DTYPE_NONE ? 2.0 / (double)(1u << bits) : 2.0 / ((double)(1u << bits) - 1);
 }
 
+static const double FARTHEST = 0.5; /* of a matrix whose weights moved, relative to its norm */
+
 /* What a piece found. Indices are of values within the batch entry; SIZE_MAX = none. */
 typedef struct piece_result {
     size_t not_finite, first_not_finite;
     size_t unstable, first_unstable;
     size_t beyond, first_beyond;
     float worst;
+    double error, reference; /* sums of squares, where weights may have moved */
 } piece_result;
 
 typedef struct weight_check {
     const ht_parameter *parameter, *original; /* original may be NULL */
     size_t piece, pieces, values;
     int round_trip;
+    int moved; /* by the method: no bound for each weight */
     double bound;
     float whole_amax; /* formats with one scale: of the original */
     float floor;      /* NVFP4: what the smallest block scale cannot represent */
@@ -128,6 +134,16 @@ static void look_at_error(const weight_check *w, piece_result *result, const flo
                           cols - c < wide ? cols - c : wide, cols, first + r * cols + c);
 }
 
+static void look_at_distance(piece_result *result, const float *x, const float *y, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        double a = (double)x[i], d = a - (double)y[i];
+        if (!isfinite(d))
+            continue;
+        result->error += d * d;
+        result->reference += a * a;
+    }
+}
+
 static ht_status look(void *arg, size_t index, size_t worker) {
     weight_check *w = arg;
     const ht_weight *weight = &w->parameter->weight;
@@ -141,7 +157,10 @@ static ht_status look(void *arg, size_t index, size_t worker) {
         HT_TRY(look_at_round_trip(w, &result, y, x, w->planes + worker * w->planes_bytes, first, rows));
     if (w->original) {
         HT_TRY(ht_decode_rows(w->original, entry, row, rows, x));
-        look_at_error(w, &result, x, y, first, rows);
+        if (w->moved)
+            look_at_distance(&result, x, y, rows * weight->cols);
+        else
+            look_at_error(w, &result, x, y, first, rows);
     }
     w->result[index] = result;
     return HT_OK;
@@ -225,9 +244,12 @@ static void place(char text[96], const ht_parameter *parameter, size_t entry, si
 
 static void report(findings *f, const weight_check *w) {
     const char *name = w->parameter->name;
+    double error = 0, reference = 0;
     for (size_t i = 0; i < w->parameter->weight.batch * w->pieces; i++) {
         const piece_result *r = &w->result[i];
         char at[96];
+        error += r->error;
+        reference += r->reference;
         if (r->not_finite) {
             place(at, w->parameter, i / w->pieces, r->first_not_finite);
             ht_find(&f->values, "%s decodes to NaN or Inf at %s", name, at);
@@ -242,6 +264,8 @@ static void report(findings *f, const weight_check *w) {
                     name, at, (double)r->worst, w->bound);
         }
     }
+    if (error > FARTHEST * FARTHEST * reference)
+        ht_find(&f->error, "%s is off by %.3g of its norm, more than %.3g", name, sqrt(error / reference), FARTHEST);
     f->values.looked++;
     f->round_trip.looked += w->round_trip != 0;
     f->error.looked += w->original != NULL;
@@ -266,27 +290,45 @@ static const ht_parameter *original_of(const ht_verify_run *v, const ht_paramete
     return original && ht_decodable(original) && ht_same_matrix(original, parameter) ? original : NULL;
 }
 
-/* Was the scale of parameter `index` searched? The record of its own group says so; where no group is found, any
- * record. */
-static int scale_searched(const ht_verify_run *v, size_t index, const char *name) {
+/* The record of the group that parameter `index` belongs to; NULL: no group is found. */
+static const json_t *record_of(const ht_verify_run *v, size_t index, const char *name) {
     const char *group = NULL;
     json_t *value;
     int ignored;
-    if (!v->searched || ht_verify_group(v, name, ht_verify_is_linear(v, index), &group, &value, &ignored) != HT_OK ||
-        !group)
+    if (ht_verify_group(v, name, ht_verify_is_linear(v, index), &group, &value, &ignored) != HT_OK || !group)
+        return NULL;
+    return json_object_get(json_object_get(json_object_get(v->quant, "halftone"), "groups"), group);
+}
+
+/* Was the scale of parameter `index` searched? The record of its own group says so; where no group is found, any
+ * record. */
+static int scale_searched(const ht_verify_run *v, const json_t *record) {
+    if (!v->searched || !record)
         return v->searched;
-    const json_t *groups = json_object_get(json_object_get(v->quant, "halftone"), "groups");
-    const char *rule = ht_json_string(json_object_get(groups, group), "scale_rule");
+    const char *rule = ht_json_string(record, "scale_rule");
     return rule && strcmp(rule, "mse") == 0;
+}
+
+/* Methods that give every weight a code next to it; others may trade one's error for another's. */
+static int only_rounds(const char *method) {
+    static const char *const ROUNDING[] = {"rtn", "hqq"};
+    for (size_t i = 0; i < sizeof ROUNDING / sizeof *ROUNDING; i++)
+        if (!method || strcmp(method, ROUNDING[i]) == 0)
+            return 1;
+    return 0;
 }
 
 static ht_status check_parameter(ht_verify_run *v, findings *f, size_t index) {
     const ht_parameter *parameter = ht_checkpoint_parameter(v->checkpoint, index);
     const ht_format *format = &parameter->weight.format;
+    const json_t *record = record_of(v, index, parameter->name);
+    const char *method = record ? ht_json_string(record, "method") : NULL;
+    int transformed = method && strchr(method, '+');
     weight_check w = {.parameter = parameter,
-                      .original = original_of(v, parameter),
+                      .original = transformed ? NULL : original_of(v, parameter),
                       .round_trip = format->family == HT_FAMILY_MX,
-                      .bound = bound_of(format, scale_searched(v, index, parameter->name)),
+                      .moved = !only_rounds(method),
+                      .bound = bound_of(format, scale_searched(v, record)),
                       .floor = nvfp4_floor(&parameter->weight)};
     look_at_plane(&f->scales, parameter, HT_PLANE_SCALES, format->scale);
     look_at_plane(&f->scales, parameter, HT_PLANE_GLOBAL, format->global);

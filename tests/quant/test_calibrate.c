@@ -119,6 +119,18 @@ static void test_same_bytes(void) {
 
 /* --- Families --------------------------------------------------------------------------------------------- */
 
+static void check_verified(const char *path, const char *original) {
+    ht_context *ctx;
+    ht_verification *verification;
+    REQUIRE_OK(ht_context_create(NULL, &ctx));
+    if (CHECK_OK(ht_verify(ctx, path, original, NULL, &verification)))
+        for (size_t i = 0; ht_verification_check(verification, i); i++)
+            if (!CHECK(ht_verification_check(verification, i)->ok))
+                fprintf(stderr, "  %s\n", ht_verification_check(verification, i)->detail);
+    ht_verification_destroy(verification);
+    ht_context_destroy(ctx);
+}
+
 /* GPTQ through every family and mode: never worse than rounding, every matrix in its format, figures for all. */
 static void test_families(void) {
     for (size_t f = 0; calibrated_families[f]; f++)
@@ -138,6 +150,7 @@ static void test_families(void) {
                 CHECK(rows[i].loss <= rows[i].rtn_loss);
             }
             CHECK(quantized >= 8);
+            check_verified(out, input);
             free(rows);
             calibrated_remove(out);
             calibrated_remove(input);
