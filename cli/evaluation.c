@@ -89,7 +89,10 @@ int cli_report(const cli_call *call, const char *path, const ht_plan *plan, cons
         what.context = (size_t)e->context;
         what.gates = &e->gates;
     }
-    return cli_status(call, ht_report_write(call->ctx, path, &what));
+    int exit_status = cli_status(call, ht_report_write(call->ctx, path, &what));
+    if (exit_status == CLI_DONE && !call->common.json)
+        printf("report  %s\n", path);
+    return exit_status;
 }
 
 /* --- Printing --------------------------------------------------------------------------------------------- */

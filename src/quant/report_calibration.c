@@ -73,8 +73,9 @@ static void overview_table(ht_text *out, const ht_run_report *report, const over
     }
     if (o->damped) {
         row(out, "damping");
-        ht_text_printf(out, "%.3g to %.3g of the mean of diag H, in %zu matrices</td></tr>\n", o->least_damping,
-                       o->most_damping, o->damped);
+        if (o->least_damping < o->most_damping)
+            ht_text_printf(out, "%.3g to ", o->least_damping);
+        ht_text_printf(out, "%.3g of the mean of diag H, in %zu matrices</td></tr>\n", o->most_damping, o->damped);
     }
     row(out, "inputs that are always zero");
     ht_text_printf(out, "%zu, in %zu matrices</td></tr>\n", o->dead_columns, o->dead_matrices);
