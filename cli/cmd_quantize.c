@@ -13,7 +13,7 @@
 
 #include "bench/bench.h"
 
-enum { WORST = 5 };
+enum { WORST = 5, MOST_FALLBACKS = 10 };
 
 typedef struct rates {
     double input, file_copy, memory_copy; /* bytes per second; 0 unknown */
@@ -63,11 +63,24 @@ static void print_refused(const ht_plan *plan) {
     }
 }
 
+/* Tensors of which a matrix did not get its method, in their format all the same. */
+static void print_fallbacks(const ht_plan *plan) {
+    size_t count = 0;
+    for (size_t i = 0; i < ht_plan_count(plan); i++) {
+        const ht_plan_tensor *t = ht_plan_at(plan, i);
+        if (*t->fallback && count++ < MOST_FALLBACKS)
+            printf("%s not by %s: %s\n", t->name, t->method, t->fallback);
+    }
+    if (count > MOST_FALLBACKS)
+        printf("and %zu more (--json lists all)\n", count - MOST_FALLBACKS);
+}
+
 static void print_text(const cli_call *call, const ht_plan *plan, const rates *r) {
     const cli_quantize_values *v = call->values;
     ht_plan_summary sum = ht_plan_summarize(plan);
     print_worst(plan);
     print_refused(plan);
+    print_fallbacks(plan);
     printf("%s: %zu tensors quantized, %zu kept\n", v->output, sum.quantized, sum.kept);
     printf("size    %s -> %s (%s), %.3f bits per quantized weight\n", cli_size((double)sum.bytes_before),
            cli_size((double)sum.bytes_after),
