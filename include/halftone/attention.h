@@ -81,6 +81,7 @@ typedef struct ht_attention_args {
     /* Sequences of different lengths behind each other: rows [offsets[b], offsets[b + 1]) belong to sequence b, the
      * operands' batch step is not used. Both or neither. [batch + 1] each, not decreasing, from 0. */
     const int32_t *q_offsets, *kv_offsets;
+    size_t q_total, kv_total; /* offsets[batch]; needed on a GPU only, where the offsets cannot be read */
 
     float *lse; /* [batch, heads, q_rows], with offsets [heads, offsets[batch]]: log sum exp of the scores, sink
                    included; NULL: not wanted */

@@ -17,7 +17,7 @@ typedef struct ht_attention_kernel {
 } ht_attention_kernel;
 
 /* In the order they are tried. */
-extern const ht_attention_kernel ht_attention_cpu, ht_attention_reference;
+extern const ht_attention_kernel ht_attention_gpu_fp8, ht_attention_gpu_16, ht_attention_cpu, ht_attention_reference;
 
 /* Sequence b: where its rows begin, in rows of the operands (their batch step is in `batch`), and how many. */
 typedef struct ht_attention_sequence {

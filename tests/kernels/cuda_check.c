@@ -243,7 +243,7 @@ static const struct {
     {"gemm", cuda_check_gemm, cuda_bench_gemm},          {"fp8", cuda_check_fp8, cuda_bench_fp8},
     {"grouped", cuda_check_grouped, cuda_bench_grouped}, {"cast", cuda_check_cast, cuda_bench_cast},
     {"format", cuda_check_format, cuda_bench_format},    {"prefill", cuda_check_formats_gemm, cuda_bench_formats_gemm},
-    {"gemv", cuda_check_gemv, cuda_bench_gemv},
+    {"gemv", cuda_check_gemv, cuda_bench_gemv},          {"attention", cuda_check_attention, cuda_bench_attention},
 };
 
 static int wanted(const char *filter, const char *name) {

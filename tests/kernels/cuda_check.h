@@ -101,5 +101,7 @@ void cuda_check_formats_gemm(void);
 void cuda_bench_formats_gemm(void);
 void cuda_check_gemv(void);
 void cuda_bench_gemv(void);
+void cuda_check_attention(void);
+void cuda_bench_attention(void);
 
 #endif

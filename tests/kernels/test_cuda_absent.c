@@ -1,6 +1,7 @@
 /* A build without CUDA links the GPU kernels' calls, and each says why it does nothing. */
 #include <string.h>
 
+#include "kernels/cuda/attention.h"
 #include "kernels/cuda/cuda.h"
 #include "support/check.h"
 
@@ -35,6 +36,15 @@ static void test_calls_answer_unsupported(void) {
     CHECK_INT(ht_cuda_gemv_packed_bytes(HT_GEMV_MXFP4, 16, 128), 0);
 }
 
+static void test_attention_answers_unsupported(void) {
+    ht_cuda_attention_args args = {.batch = 1, .heads = 1, .kv_heads = 1, .head_dim = 128, .dtype = HT_BF16};
+    ht_cuda_attention_quantize_args quantize = {.batch = 1, .heads = 1, .kv_heads = 1, .head_dim = 128};
+    CHECK_TEXT(ht_cuda_attention_refuses(&args), "this build has no CUDA");
+    CHECK_FAILS(ht_cuda_attention(&args, NULL), HT_ERR_UNSUPPORTED);
+    CHECK_FAILS(ht_cuda_attention_quantize(&quantize, NULL), HT_ERR_UNSUPPORTED);
+    CHECK_INT(ht_cuda_attention_quantized_bytes(1, 1, 1, 1, 1, 128), 0);
+}
+
 static void test_kernels_have_names(void) {
     for (int i = 0; i < HT_GEMM_KERNEL_COUNT; i++)
         CHECK(ht_gemm_kernel_name((ht_gemm_kernel)i) != NULL);
@@ -43,6 +53,7 @@ static void test_kernels_have_names(void) {
 
 int main(void) {
     RUN(test_calls_answer_unsupported);
+    RUN(test_attention_answers_unsupported);
     RUN(test_kernels_have_names);
     return check_finish();
 }

@@ -385,7 +385,16 @@ static void test_choice(void) {
     CHECK_TEXT(report.reason, "");
     p.args.on_gpu = 1;
     CHECK_FAILS(ht_attention(ctx, &p.args, &report), HT_ERR_UNSUPPORTED);
+    CHECK_CONTAINS(ht_error_message(), "bf16_sm90: it takes and gives bf16 or f16");
     p.args.on_gpu = 0;
+    p.args.precision = HT_ATTENTION_FP8; /* a permission: the f32 kernel may run, and the report says why */
+    CHECK_OK(ht_attention(ctx, &p.args, &report));
+    CHECK_TEXT(report.kernel, "cpu_f32");
+    CHECK_TEXT(report.reason, "fp8_sm90: the data is on the host");
+    p.args.precision = HT_ATTENTION_INPUT;
+    p.args.kernel = "fp8_sm90";
+    CHECK_FAILS(ht_attention(ctx, &p.args, &report), HT_ERR_UNSUPPORTED);
+    CHECK_CONTAINS(ht_error_message(), "fp8_sm90 cannot run this: the data is on the host");
     p.args.kernel = "fast";
     CHECK_FAILS(ht_attention(ctx, &p.args, &report), HT_ERR_ARGUMENT);
     CHECK_CONTAINS(ht_error_message(), "cpu_f32, reference_f64");

@@ -1,5 +1,6 @@
 /* The CUDA kernels of a build without CUDA: every call says so.
  * SPDX-License-Identifier: BSD-3-Clause */
+#include "kernels/cuda/attention.h"
 #include "kernels/cuda/cuda.h"
 
 #include "base/status.h"
@@ -122,4 +123,25 @@ size_t ht_cuda_gemm_mxfp8_scratch(size_t m, size_t n, size_t k, int folded) {
 ht_status ht_cuda_gemm_mxfp8(const ht_cuda_gemm_mxfp8_args *args, ht_stream *stream) {
     (void)args, (void)stream;
     return absent("cuda mxfp8 product");
+}
+
+const char *ht_cuda_attention_refuses(const ht_cuda_attention_args *args) {
+    (void)args;
+    return "this build has no CUDA";
+}
+
+ht_status ht_cuda_attention(const ht_cuda_attention_args *args, ht_stream *stream) {
+    (void)args, (void)stream;
+    return absent("cuda attention");
+}
+
+size_t ht_cuda_attention_quantized_bytes(size_t batch, size_t heads, size_t kv_heads, size_t q_rows, size_t kv_rows,
+                                         size_t head_dim) {
+    (void)batch, (void)heads, (void)kv_heads, (void)q_rows, (void)kv_rows, (void)head_dim;
+    return 0;
+}
+
+ht_status ht_cuda_attention_quantize(const ht_cuda_attention_quantize_args *args, ht_stream *stream) {
+    (void)args, (void)stream;
+    return absent("cuda attention quantization");
 }

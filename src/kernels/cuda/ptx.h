@@ -111,6 +111,15 @@ static __device__ __forceinline__ void ht_tma_load_2d(uint32_t shared, const CUt
                  : "memory");
 }
 
+/* Box at element (x, y, z, w) of a tensor of four dimensions. */
+static __device__ __forceinline__ void ht_tma_load_4d(uint32_t shared, const CUtensorMap *map, uint32_t barrier, int x,
+                                                      int y, int z, int w) {
+    asm volatile("cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4, %5, "
+                 "%6}], [%2];" ::"r"(shared),
+                 "l"((uint64_t)map), "r"(barrier), "r"(x), "r"(y), "r"(z), "r"(w)
+                 : "memory");
+}
+
 /* The same box into every block of `mask`, at the same address, counting on the same barrier address there. */
 static __device__ __forceinline__ void ht_tma_load_2d_multicast(uint32_t shared, const CUtensorMap *map,
                                                                 uint32_t barrier, int x, int y, uint16_t mask) {

@@ -33,16 +33,26 @@ typedef CUresult ht_encode_tiled_fn(CUtensorMap *, CUtensorMapDataType, cuuint32
 
 /* sizes, strides and box of a map: the fastest dimension first. */
 typedef struct map_shape {
-    cuuint32_t rank, box[3];
-    cuuint64_t sizes[3], strides[2];
+    cuuint32_t rank, box[4];
+    cuuint64_t sizes[4], strides[3];
 } map_shape;
 
+/* By the bytes of a box's row. */
+static CUtensorMapSwizzle swizzle_of(unsigned row_bytes) {
+    return row_bytes == 128  ? CU_TENSOR_MAP_SWIZZLE_128B
+           : row_bytes == 64 ? CU_TENSOR_MAP_SWIZZLE_64B
+           : row_bytes == 32 ? CU_TENSOR_MAP_SWIZZLE_32B
+                             : CU_TENSOR_MAP_SWIZZLE_NONE;
+}
+
 static ht_status encode(CUtensorMap *map, CUtensorMapDataType type, const void *base, const map_shape *shape,
-                        int swizzle) {
-    if (((uintptr_t)base | shape->strides[0]) % 16)
-        return ht_fail(HT_ERR_UNSUPPORTED,
-                       "cuda: a tensor map needs 16-byte alignment, the base is at %zu and rows are %zu bytes apart",
-                       (size_t)((uintptr_t)base % 16), (size_t)shape->strides[0]);
+                        CUtensorMapSwizzle swizzle) {
+    for (cuuint32_t i = 0; i + 1 < shape->rank; i++)
+        if (((uintptr_t)base | shape->strides[i]) % 16)
+            return ht_fail(
+                HT_ERR_UNSUPPORTED,
+                "cuda: a tensor map needs 16-byte alignment, the base is at %zu and rows are %zu bytes apart",
+                (size_t)((uintptr_t)base % 16), (size_t)shape->strides[i]);
     void *entry = NULL;
     cudaDriverEntryPointQueryResult found;
     HT_TRY(ht_cuda_check(
@@ -50,11 +60,10 @@ static ht_status encode(CUtensorMap *map, CUtensorMapDataType type, const void *
         "looking up cuTensorMapEncodeTiled"));
     if (found != cudaDriverEntryPointSuccess || !entry)
         return ht_fail(HT_ERR_UNSUPPORTED, "cuda: the driver has no cuTensorMapEncodeTiled; it needs version 12.0");
-    cuuint32_t step[3] = {1, 1, 1};
+    cuuint32_t step[4] = {1, 1, 1, 1};
     CUresult result = ((ht_encode_tiled_fn *)entry)(
         map, type, shape->rank, (void *)base, shape->sizes, shape->strides, shape->box, step,
-        CU_TENSOR_MAP_INTERLEAVE_NONE, swizzle ? CU_TENSOR_MAP_SWIZZLE_128B : CU_TENSOR_MAP_SWIZZLE_NONE,
-        CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+        CU_TENSOR_MAP_INTERLEAVE_NONE, swizzle, CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
     if (result != CUDA_SUCCESS)
         return ht_fail(HT_ERR_DEVICE, "cuda: no tensor map for [%zu, %zu] in boxes of [%u, %u]: driver error %d",
                        (size_t)shape->sizes[1], (size_t)shape->sizes[0], shape->box[1], shape->box[0], (int)result);
@@ -65,14 +74,23 @@ ht_status ht_cuda_tensor_map(CUtensorMap *map, CUtensorMapDataType type, size_t 
                              size_t rows, size_t cols, size_t row_stride, unsigned box_rows, unsigned box_cols,
                              int swizzle) {
     const map_shape shape = {2, {box_cols, box_rows}, {cols, rows}, {row_stride * element_bytes}};
-    return encode(map, type, base, &shape, swizzle);
+    return encode(map, type, base, &shape, swizzle_of(swizzle ? 128 : 0));
 }
 
 ht_status ht_cuda_tensor_map_stack(CUtensorMap *map, CUtensorMapDataType type, size_t element_bytes, const void *base,
                                    size_t count, size_t rows, size_t cols, unsigned box_rows, unsigned box_cols) {
     const map_shape shape = {
         3, {box_cols, box_rows, 1}, {cols, rows, count}, {cols * element_bytes, rows * cols * element_bytes}};
-    return encode(map, type, base, &shape, 1);
+    return encode(map, type, base, &shape, swizzle_of(128));
+}
+
+ht_status ht_cuda_tensor_map_4d(CUtensorMap *map, CUtensorMapDataType type, size_t element_bytes, const void *base,
+                                const size_t sizes[4], const size_t steps[3], const unsigned box[2],
+                                unsigned row_bytes) {
+    map_shape shape = {4, {box[0], box[1], 1, 1}, {sizes[0], sizes[1], sizes[2], sizes[3]}, {}};
+    for (int i = 0; i < 3; i++) /* one entry: the step is never taken */
+        shape.strides[i] = sizes[i + 1] > 1 ? steps[i] * element_bytes : 16;
+    return encode(map, type, base, &shape, swizzle_of(row_bytes));
 }
 
 ht_status ht_cuda_launch(const void *kernel, const char *name, unsigned blocks, unsigned threads, size_t shared_bytes,

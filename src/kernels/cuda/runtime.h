@@ -38,6 +38,12 @@ ht_status ht_cuda_tensor_map(CUtensorMap *map, CUtensorMapDataType type, size_t 
 ht_status ht_cuda_tensor_map_stack(CUtensorMap *map, CUtensorMapDataType type, size_t element_bytes, const void *base,
                                    size_t count, size_t rows, size_t cols, unsigned box_rows, unsigned box_cols);
 
+/* Map of a tensor of four dimensions, fastest first: sizes in elements, the steps of dimensions 1 to 3 in elements,
+ * boxes of box[0] x box[1]. row_bytes: 128, 64 or 32, the bytes of box[0] and the width of the swizzle. */
+ht_status ht_cuda_tensor_map_4d(CUtensorMap *map, CUtensorMapDataType type, size_t element_bytes, const void *base,
+                                const size_t sizes[4], const size_t steps[3], const unsigned box[2],
+                                unsigned row_bytes);
+
 /* Launch `kernel` with a cluster of `cluster` blocks along x. */
 ht_status ht_cuda_launch(const void *kernel, const char *name, unsigned blocks, unsigned threads, size_t shared_bytes,
                          unsigned cluster, int overlap_previous, cudaStream_t stream, void **arguments);
