@@ -16,13 +16,14 @@ typedef struct cast {
     uint16_t *half, *copy; /* bf16 */
     float *full;
     ht_planes planes;
+    ht_row_options options;
     ht_dtype dtype; /* of this measurement */
 } cast;
 
 static ht_status quantize(void *user) {
     cast *c = user;
     const void *x = c->dtype == HT_F32 ? (const void *)c->full : c->half;
-    return ht_quantize_matrix(c->ctx, &c->format, NULL, x, c->dtype, c->rows, c->cols, &c->planes);
+    return ht_quantize_matrix(c->ctx, &c->format, &c->options, x, c->dtype, c->rows, c->cols, &c->planes);
 }
 
 static ht_status dequantize(void *user) {
@@ -81,9 +82,21 @@ static ht_status prepare(cast *c) {
     return status;
 }
 
-static ht_status measure(const bench_request *request, cast *c, const char *name, int back, ht_dtype dtype) {
+/* What is measured of a format. MX has two rows of quantizing: the rule of activations, and the search of weights. */
+static const struct {
+    int back, searches;
+    ht_dtype dtype;
+} kinds[] = {{0, 0, HT_BF16}, {0, 0, HT_F32}, {0, 1, HT_BF16}, {1, 0, HT_BF16}, {1, 0, HT_F32}};
+
+static ht_status measure(const bench_request *request, cast *c, const char *name, size_t kind) {
     bench_times times;
-    c->dtype = dtype;
+    int back = kinds[kind].back, is_mx = c->format.family == HT_FAMILY_MX;
+    ht_dtype dtype = c->dtype = kinds[kind].dtype;
+    if (kinds[kind].searches && !is_mx)
+        return HT_OK;
+    c->options = ht_row_options_default();
+    if (is_mx)
+        c->options.scale_rule = kinds[kind].searches ? HT_SCALE_MSE : HT_SCALE_RCEIL;
     ht_status status = ht_context_check_cancelled(request->ctx);
     if (status == HT_OK)
         status = bench_alternate(back ? dequantize : quantize, copy, c, request->rounds, &times);
@@ -93,7 +106,7 @@ static ht_status measure(const bench_request *request, cast *c, const char *name
     double values = (double)c->rows * (double)c->cols;
     double stored = (double)ht_format_bytes(&c->format, c->rows, c->cols);
     double bytes = stored + values * (dtype == HT_F32 ? 4 : 2);
-    snprintf(op, sizeof op, "%s %s", back ? "dequantize" : "quantize", name);
+    snprintf(op, sizeof op, "%s %s%s", back ? "dequantize" : "quantize", name, kinds[kind].searches ? " mse" : "");
     bench_row row = {.op = op,
                      .kernel = ht_dtype_name(dtype),
                      .m = c->rows,
@@ -117,8 +130,8 @@ static ht_status one(const bench_request *request, const char *name) {
     if (status != HT_OK)
         return status;
     status = prepare(&c);
-    for (int i = 0; i < 4 && status == HT_OK; i++)
-        status = measure(request, &c, name, i / 2, i % 2 ? HT_F32 : HT_BF16);
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds && status == HT_OK; i++)
+        status = measure(request, &c, name, i);
     release(&c);
     return status;
 }

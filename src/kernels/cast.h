@@ -77,4 +77,8 @@ typedef struct ht_square_sums {
 typedef ht_square_sums ht_tally_fn(const void *x, ht_dtype x_dtype, const float *y, size_t n);
 ht_tally_fn ht_tally_ref, ht_tally_avx2, ht_tally_avx512bw;
 
+/* ht_range_add. */
+typedef ht_status ht_range_fn(ht_range *range, const void *x, ht_dtype dtype, size_t count);
+ht_range_fn ht_range_avx2, ht_range_avx512bw;
+
 #endif

@@ -45,7 +45,8 @@
     X(DENSE, "dense")                                                                                                  \
     X(CAST, "cast")                                                                                                    \
     X(UNCAST, "uncast")                                                                                                \
-    X(TALLY, "tally")
+    X(TALLY, "tally")                                                                                                  \
+    X(RANGE, "range")
 
 typedef enum ht_operation {
 #define HT_OPERATION_ENUMERATOR(name, text) HT_OPERATION_##name,
@@ -72,6 +73,7 @@ typedef union ht_kernel_fn {
     ht_quantize_fn *cast;
     ht_dequantize_fn *uncast;
     ht_tally_fn *tally;
+    ht_range_fn *range;
 } ht_kernel_fn;
 
 typedef struct ht_kernel_row {

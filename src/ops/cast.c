@@ -26,6 +26,10 @@ ht_tally_fn *ht_cast_tally(const ht_context *ctx) {
     return ht_kernel_choose(HT_OPERATION_TALLY, ht_cpu_flags(ctx), NULL, 1)->fn.tally;
 }
 
+ht_status ht_range_rows(const ht_context *ctx, ht_range *range, const void *x, ht_dtype dtype, size_t count) {
+    return ht_kernel_choose(HT_OPERATION_RANGE, ht_cpu_flags(ctx), NULL, 1)->fn.range(range, x, dtype, count);
+}
+
 /* Rows that can be decoded alone. */
 static size_t decode_step(const ht_format *format) {
     size_t step = ht_format_row_step(format);

@@ -16,4 +16,7 @@ ht_status ht_uncast_rows(ht_context *ctx, const ht_uncast *uncast);
 /* The kernel that adds up errors in this context. */
 ht_tally_fn *ht_cast_tally(const ht_context *ctx);
 
+/* ht_range_add, by the kernel of this context. */
+ht_status ht_range_rows(const ht_context *ctx, ht_range *range, const void *x, ht_dtype dtype, size_t count);
+
 #endif

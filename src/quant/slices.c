@@ -293,5 +293,5 @@ ht_status ht_slice_range(ht_run *run, const ht_item *item, ht_range *out) {
     size_t size = element_bytes(job), cols = job->layout->cols;
     const uint8_t *x = entry_data(job, item->entry) + (size_t)item->begin * cols * size; /* order does not matter */
     *out = ht_range_empty();
-    return ht_range_add(out, x, job->parameter->weight.format.element, (size_t)item->count * cols);
+    return ht_range_rows(run->ctx, out, x, job->parameter->weight.format.element, (size_t)item->count * cols);
 }

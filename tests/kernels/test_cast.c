@@ -303,6 +303,29 @@ static void test_tally(void) {
     CHECK(sums.error == 5 && sums.reference == 14);
 }
 
+static void check_range(ht_range_fn *add, ht_dtype dtype, size_t n, int kind) {
+    static uint8_t x[REGION];
+    fill(x, dtype, n, kind);
+    regions_used = 0;
+    uint8_t *bytes = memcpy(guarded_alloc(n * (ht_dtype_bits(dtype) / 8)), x, n * (ht_dtype_bits(dtype) / 8));
+    ht_range got = ht_range_empty(), want = ht_range_empty();
+    CHECK_OK(add(&got, bytes, dtype, n));
+    CHECK_OK(ht_range_add(&want, bytes, dtype, n));
+    CHECK_F32((&(float[3]){got.min, got.max, got.amax})[0], (&(float[3]){want.min, want.max, want.amax})[0], 3);
+    CHECK(got.has_nan == want.has_nan && got.has_inf == want.has_inf);
+}
+
+static void test_range(void) {
+    static const size_t sizes[] = {1, 31, 32, 100, 4096, 4097, 9000};
+    static const ht_dtype dtypes[] = {HT_F32, HT_BF16, HT_F16};
+    for (const ht_kernel_row *row = ht_kernel_rows_arch; row->name; row++)
+        if (row->operation == HT_OPERATION_RANGE && (row->needs & all_flags) == row->needs)
+            for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+                for (int d = 0; d < 3; d++)
+                    for (int kind = 0; kind < KINDS; kind++)
+                        check_range(row->fn.range, dtypes[d], sizes[i], kind);
+}
+
 int main(void) {
     ht_context *ctx;
     if (ht_context_create(NULL, &ctx) == HT_OK) {
@@ -314,5 +337,6 @@ int main(void) {
     RUN(test_float8);
     RUN(test_int);
     RUN(test_tally);
+    RUN(test_range);
     return check_finish();
 }

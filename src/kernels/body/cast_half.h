@@ -42,7 +42,7 @@ WIDE wh half_encode_magnitude(wh t, wh nonzero, const cast_shape shape) {
     wh odd = h_and(h_right(t, drop), h_int(1));
     wh normal = h_right_signed(h_add(h_add(t, h_int((1 << (drop - 1)) - 1)), odd), drop);
     if (shape.mantissa == 1)
-        return h_max(h_max(normal, h_if_above(t, h_int(-128), 1)), h_if_above(t, h_int(63), 2));
+        return h_raise_if_above(t, h_int(63), h_max_if_above(t, h_int(-128), normal, h_int(1)), h_int(2));
     if (shape.bits == 8 && !h_any_above_where(h_int(128), t, nonzero))
         return h_max(normal, h_int(0));
     return h_choose_above(h_int(128), t, half_lowest(t, shape), normal);

@@ -54,20 +54,34 @@ WIDE wf mx_factors(wi byte) {
     return w_from_bits(w_choose(w_above(byte, w_int(253)), w_int(0x00400000u), bits));
 }
 
-/* Sum of squared differences in units of the scale. Signs do not matter, so magnitudes will do. */
-WIDE float mx_error(wf low, wf high, float factor, const mx_element e) {
-    wf sum = w_float(0);
-    for (int half = 0; half < 2; half++) {
-        wf scaled = w_mul(half ? high : low, w_float(factor)), d;
-        if (e.is_int) {
-            d = w_sub(scaled, mx_decode(mx_encode(scaled, e), e));
-        } else {
-            wi a = w_magnitude(scaled), code = w_encode_magnitude(a, e.shape);
-            d = w_sub(w_from_bits(a), mx_decode(code, e));
-        }
-        sum = half ? w_add(sum, w_mul(d, d)) : w_mul(d, d);
+/* Sum of squared differences of 32 magnitudes, in units of the scale, and 1 / unit of the codes' values. */
+WIDE float mx_error(wf low, wf high, wi low_code, wi high_code, const mx_element e, float unit) {
+    wf d = w_sub(low, w_mul(mx_decode(low_code, e), w_float(unit)));
+    wf f = w_sub(high, w_mul(mx_decode(high_code, e), w_float(unit)));
+    return w_fold(w_add(w_mul(d, d), w_mul(f, f)));
+}
+
+WIDE wf w_absolute(wf x) {
+    return w_from_bits(w_magnitude(x));
+}
+
+/* 1 when one more leaves a smaller error than FLOOR. Both are taken in units of FLOOR's scale, where the coarser codes
+ * stand for twice as much: all steps scale by exact powers of two. */
+WIDE unsigned mx_is_better_up(const ht_cast *cast, size_t at, float factor, const mx_element e) {
+    wf low = w_mul(cast_values(cast, at), w_float(factor));
+    wf high = w_mul(cast_values(cast, at + CAST_LANES), w_float(factor));
+    if (e.is_int) {
+        wf half = w_float(0.5f), low2 = w_mul(low, half), high2 = w_mul(high, half);
+        return mx_error(low, high, mx_encode(low, e), mx_encode(high, e), e, 1) >
+               4 * mx_error(low2, high2, mx_encode(low2, e), mx_encode(high2, e), e, 1);
     }
-    return w_fold(sum);
+    low = w_absolute(low);
+    high = w_absolute(high);
+    wh a = h_odd(low, high), t = half_exponent_field(a, e.shape);
+    wh fine = half_encode_magnitude(t, a, e.shape);
+    wh coarse = half_encode_magnitude(h_sub(t, h_int(128)), a, e.shape);
+    return mx_error(low, high, h_widen(fine, 0), h_widen(fine, 1), e, 1) >
+           mx_error(low, high, h_widen(coarse, 0), h_widen(coarse, 1), e, 2);
 }
 
 /* Blocks that FLOOR saturates get one more where that leaves a smaller error. */
@@ -78,10 +92,7 @@ WIDE void mx_search(const ht_cast *cast, size_t block, wi amax, uint32_t max_bit
     unsigned todo = w_mask(loud) & w_mask(w_above(w_int(254), byte));
     for (; todo; todo &= todo - 1) {
         int b = __builtin_ctz(todo);
-        size_t at = (block + (size_t)b) * MX_BLOCK;
-        wf low = cast_values(cast, at), high = cast_values(cast, at + CAST_LANES);
-        int up = mx_error(low, high, factors[b], e) > 4 * mx_error(low, high, factors[b] * 0.5f, e);
-        bytes[b] += (uint32_t)up;
+        bytes[b] += mx_is_better_up(cast, (block + (size_t)b) * MX_BLOCK, factors[b], e);
     }
     w_store(factors, mx_factors(w_load_int(bytes)));
 }
@@ -129,22 +140,38 @@ WIDE void mx_chunk(const ht_cast *cast, ht_scale_rule rule, const ht_element *ro
         cast_stream(place, lines, count * MX_BLOCK * bits / 8);
 }
 
-/* Largest magnitudes of count blocks as f32 bits, and their halves: bf16 as they are, f32 rounded to odd into buffer.
- */
-WIDE const uint16_t *mx_halves(const ht_cast *cast, size_t at, size_t count, uint16_t *buffer, uint32_t *amax) {
-    if (cast->x_dtype == HT_BF16) {
-        const uint16_t *x = (const uint16_t *)cast->x + at;
-        for (size_t b = 0; b < count; b++)
-            amax[b] = (uint32_t)h_largest(h_magnitude(h_load(x + b * MX_BLOCK))) << 16;
-        return x;
-    }
-    const float *x = (const float *)cast->x + at;
-    for (size_t b = 0; b < count; b++) {
-        wf low = w_load(x + b * MX_BLOCK), high = w_load(x + b * MX_BLOCK + CAST_LANES);
+/* Up to 16 blocks whose scales are chosen and whose codes are not. */
+typedef struct mx_plan {
+    size_t block, count;
+    const uint16_t *x; /* halves: bf16 as they are, f32 rounded to odd in the buffer */
+    uint16_t buffer[CAST_CHUNK];
+    uint32_t bytes[MX_BLOCKS];
+    float scales[MX_BLOCKS];
+} mx_plan;
+
+WIDE void mx_choose_scales(const ht_cast *cast, ht_scale_rule rule, const ht_element *row, const mx_element e,
+                           size_t block, size_t count, mx_plan *plan) {
+    uint32_t amax[MX_BLOCKS] = {0};
+    size_t at = block * MX_BLOCK;
+    plan->block = block;
+    plan->count = count;
+    plan->x = cast->x_dtype == HT_BF16 ? (const uint16_t *)cast->x + at : plan->buffer;
+    for (size_t b = 0; b < count && cast->x_dtype == HT_BF16; b++)
+        amax[b] = (uint32_t)h_largest(h_magnitude(h_load(plan->x + b * MX_BLOCK))) << 16;
+    for (size_t b = 0; b < count && cast->x_dtype == HT_F32; b++) {
+        const float *x = (const float *)cast->x + at + b * MX_BLOCK;
+        wf low = w_load(x), high = w_load(x + CAST_LANES);
         amax[b] = w_largest(w_imax(w_magnitude(low), w_magnitude(high)));
-        h_store(buffer + b * MX_BLOCK, h_odd(low, high));
+        h_store(plan->buffer + b * MX_BLOCK, h_odd(low, high));
     }
-    return buffer;
+    wi largest = w_load_int(amax), byte = mx_scale_bytes(rule, row, largest);
+    w_store_int(plan->bytes, byte);
+    if (rule == HT_SCALE_MSE) {
+        w_store(plan->scales, mx_factors(byte));
+        mx_search(cast, block, largest, row->max_bits, e, plan->bytes, plan->scales);
+        byte = w_load_int(plan->bytes);
+    }
+    w_store(plan->scales, w_e8m0(byte));
 }
 
 /* Values of 32 codes. */
@@ -171,46 +198,45 @@ WIDE void mx_odd_block(const ht_cast *cast, size_t block, unsigned byte, const h
     }
 }
 
-/* Up to 16 blocks of bf16 or f32, in 16-bit lanes. */
-WIDE void mx_chunk_half(const ht_cast *cast, ht_scale_rule rule, const ht_element *row, const mx_element e,
-                        size_t block, size_t count, unsigned bits, ht_packing packing) {
-    float factors[MX_BLOCKS], scales[MX_BLOCKS];
-    uint16_t buffer[CAST_CHUNK];
-    uint32_t amax[MX_BLOCKS] = {0}, bytes[MX_BLOCKS];
+/* The codes, in 16-bit lanes. */
+WIDE void mx_emit(const ht_cast *cast, const mx_plan *plan, const ht_element *row, const mx_element e, unsigned bits,
+                  ht_packing packing) {
+    size_t block = plan->block, count = plan->count, size = count * MX_BLOCK * bits / 8;
     uint8_t lines[CAST_CHUNK], *place = (uint8_t *)cast->planes->plane[HT_PLANE_CODES] + block * MX_BLOCK * bits / 8;
-    int streams = cast->streams && cast_is_line(place, count * MX_BLOCK * bits / 8);
-    uint8_t *run = streams ? lines : place;
+    int streams = cast->streams && cast_is_line(place, size);
+    uint8_t *run = streams ? lines : place, scale_bytes[MX_BLOCKS];
     float *decoded = cast->decoded ? cast->decoded + block * MX_BLOCK : NULL;
-    const uint16_t *x = mx_halves(cast, block * MX_BLOCK, count, buffer, amax);
-    wi largest = w_load_int(amax), byte = mx_scale_bytes(rule, row, largest);
-    w_store_int(bytes, byte);
-    if (rule == HT_SCALE_MSE) {
-        w_store(factors, mx_factors(byte));
-        mx_search(cast, block, largest, row->max_bits, e, bytes, factors);
-        byte = w_load_int(bytes);
-    }
-    w_store(scales, w_e8m0(byte));
     for (size_t b = 0; b < count; b++) {
-        wh values = h_load(x + b * MX_BLOCK), magnitude = h_magnitude(values);
-        wh t = h_sub(magnitude, h_int(((int)bytes[b] - e.shape.bias) * 128));
+        wh values = h_load(plan->x + b * MX_BLOCK), magnitude = h_magnitude(values);
+        wh t = h_sub(magnitude, h_int(((int)plan->bytes[b] - e.shape.bias) * 128));
         wh code = half_with_sign(half_encode_magnitude(t, magnitude, e.shape), values, e.shape);
         __m256i codes = h_bytes(code);
         half_put(packing, bits, run, b * MX_BLOCK, codes);
         if (decoded)
-            mx_decode_block(codes, scales[b], e, decoded + b * MX_BLOCK);
+            mx_decode_block(codes, plan->scales[b], e, decoded + b * MX_BLOCK);
     }
-    __m128i all = w_bytes(byte);
-    uint8_t scale_bytes[MX_BLOCKS];
-    w_put_bytes(scale_bytes, all);
+    wi byte = w_load_int(plan->bytes), small = w_int((uint32_t)e.shape.bias + 8);
+    w_put_bytes(scale_bytes, w_bytes(byte));
     memcpy((uint8_t *)cast->planes->plane[HT_PLANE_SCALES] + block, scale_bytes, count);
-    wi small = w_int((uint32_t)e.shape.bias + 8);
     unsigned odd = w_mask(w_above(small, byte)) | w_mask(w_above(byte, w_int(254)));
     for (odd &= (1u << count) - 1; odd; odd &= odd - 1) {
         size_t b = (size_t)__builtin_ctz(odd);
-        mx_odd_block(cast, block, bytes[b], row, e, run, b, decoded);
+        mx_odd_block(cast, block, plan->bytes[b], row, e, run, b, decoded);
     }
     if (streams)
-        cast_stream(place, lines, count * MX_BLOCK * bits / 8);
+        cast_stream(place, lines, size);
+}
+
+/* The scales of the next blocks are chosen before the codes of these are made: their latency passes meanwhile. */
+WIDE void mx_all_half(const ht_cast *cast, ht_scale_rule rule, const ht_element *row, const mx_element e, size_t blocks,
+                      unsigned bits, ht_packing packing) {
+    mx_plan plans[2];
+    for (size_t b = 0, turn = 0; b < blocks + MX_BLOCKS; b += MX_BLOCKS, turn ^= 1) {
+        if (b < blocks)
+            mx_choose_scales(cast, rule, row, e, b, blocks - b < MX_BLOCKS ? blocks - b : MX_BLOCKS, &plans[turn]);
+        if (b)
+            mx_emit(cast, &plans[turn ^ 1], row, e, bits, packing);
+    }
 }
 
 WIDE ht_status mx_all(const ht_cast *cast, const mx_element e, unsigned bits, ht_packing packing) {
@@ -218,14 +244,11 @@ WIDE ht_status mx_all(const ht_cast *cast, const mx_element e, unsigned bits, ht
     ht_scale_rule rule = cast->options->scale_rule;
     rule = rule == HT_SCALE_DEFAULT ? HT_SCALE_MSE : rule;
     size_t blocks = cast->rows * (cast->cols / MX_BLOCK);
-    int half = !e.is_int && cast->x_dtype != HT_F16;
-    for (size_t b = 0, count; b < blocks; b += count) {
-        count = blocks - b < MX_BLOCKS ? blocks - b : MX_BLOCKS;
-        if (half)
-            mx_chunk_half(cast, rule, row, e, b, count, bits, packing);
-        else
-            mx_chunk(cast, rule, row, e, b, count, bits, packing);
-    }
+    if (!e.is_int && cast->x_dtype != HT_F16)
+        mx_all_half(cast, rule, row, e, blocks, bits, packing);
+    else
+        for (size_t b = 0; b < blocks; b += MX_BLOCKS)
+            mx_chunk(cast, rule, row, e, b, blocks - b < MX_BLOCKS ? blocks - b : MX_BLOCKS, bits, packing);
     if (cast->streams)
         w_fence();
     return HT_OK;

@@ -37,6 +37,13 @@ WIDE wf nvfp4_encode_factors(const ht_nvfp4_rules *rules, wf scale) {
     return w_least(w_div(w_float(inverse), scale), most);
 }
 
+WIDE uint32_t nvfp4_amax(const ht_cast *cast, size_t at) {
+    if (cast->x_dtype != HT_BF16)
+        return w_largest(w_magnitude(cast_values(cast, at)));
+    const uint16_t *x = (const uint16_t *)cast->x + at;
+    return (uint32_t)w_largest_half(x) << 16;
+}
+
 /* One block, scaled by its factor. */
 WIDE wf nvfp4_scaled(const ht_cast *cast, size_t at, float factor, int by_division) {
     wf values = cast_values(cast, at);
@@ -70,12 +77,13 @@ WIDE void nvfp4_chunk(const ht_cast *cast, const ht_nvfp4_rules *rules, size_t b
     int streams = cast->streams && cast_is_line(place, bytes), by_division = rules->divides && !rules->training;
     uint8_t *run = streams ? lines : place;
     for (size_t b = 0; b < count; b++)
-        amax[b] = w_largest(w_magnitude(cast_values(cast, at + b * NVFP4_BLOCK)));
+        amax[b] = nvfp4_amax(cast, at + b * NVFP4_BLOCK);
     wi largest = w_load_int(amax), code = nvfp4_scale_codes(rules, w_from_bits(largest));
     wf scale = w_decode(code, CAST_E4M3), global = w_float(rules->global);
     wm odd = w_above(largest, w_int(0x7f7fffffu));
     w_store(factors, nvfp4_encode_factors(rules, scale));
-    w_store(back, rules->divides ? w_div(scale, global) : w_mul(scale, global));
+    if (cast->decoded)
+        w_store(back, rules->divides ? w_div(scale, global) : w_mul(scale, global));
     w_put_bytes(codes, w_bytes(w_choose(odd, w_int(NVFP4_NAN), code)));
     memcpy((uint8_t *)cast->planes->plane[HT_PLANE_SCALES] + block, codes, count);
     for (size_t b = 0; b < count; b += 2) {

@@ -53,5 +53,6 @@ const ht_kernel_row ht_kernel_rows_ref[] = {
     {.operation = HT_OPERATION_CAST, .name = "any_ref", .formats = "all", .fn.cast = ht_quantize_ref},
     {.operation = HT_OPERATION_UNCAST, .name = "any_ref", .formats = "all", .fn.uncast = ht_dequantize_ref},
     {.operation = HT_OPERATION_TALLY, .name = "f64_ref", .fn.tally = ht_tally_ref},
+    {.operation = HT_OPERATION_RANGE, .name = "any_ref", .fn.range = ht_range_add},
     {.name = NULL},
 };

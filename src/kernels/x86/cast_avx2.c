@@ -10,6 +10,7 @@
 #include "kernels/body/cast_int.h"
 #include "kernels/body/cast_mx.h"
 #include "kernels/body/cast_nvfp4.h"
+#include "kernels/body/cast_range.h"
 #include "kernels/body/cast_tally.h"
 
 ht_status ht_quantize_mx_avx2(const ht_cast *cast) {
@@ -46,4 +47,8 @@ ht_status ht_dequantize_float8_avx2(const ht_uncast *uncast) {
 
 ht_status ht_dequantize_int_avx2(const ht_uncast *uncast) {
     return dequantize_int(uncast);
+}
+
+ht_status ht_range_avx2(ht_range *out, const void *x, ht_dtype dtype, size_t count) {
+    return range(out, x, dtype, count);
 }

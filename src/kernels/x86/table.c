@@ -160,6 +160,8 @@ const ht_kernel_row ht_kernel_rows_arch[] = {
      .uncasts = ht_uncast_is_int,
      .needs = HT_CPU_AVX2,
      .fn.uncast = ht_dequantize_int_avx2},
+    {.operation = HT_OPERATION_RANGE, .name = "any_avx512bw", .needs = AVX512, .fn.range = ht_range_avx512bw},
+    {.operation = HT_OPERATION_RANGE, .name = "any_avx2", .needs = HT_CPU_AVX2, .fn.range = ht_range_avx2},
     {.operation = HT_OPERATION_TALLY, .name = "f64_avx512bw", .needs = AVX512, .fn.tally = ht_tally_avx512bw},
     {.operation = HT_OPERATION_TALLY, .name = "f64_avx2", .needs = HT_CPU_AVX2, .fn.tally = ht_tally_avx2},
     {.name = NULL},

@@ -205,6 +205,9 @@ WIDE wh h_and(wh x, wh y) {
 WIDE wh h_or(wh x, wh y) {
     return (wh){_mm256_or_si256(x.a, y.a), _mm256_or_si256(x.b, y.b)};
 }
+WIDE wh h_exor(wh x, wh y) {
+    return (wh){_mm256_xor_si256(x.a, y.a), _mm256_xor_si256(x.b, y.b)};
+}
 WIDE wh h_add(wh x, wh y) {
     return (wh){_mm256_add_epi16(x.a, y.a), _mm256_add_epi16(x.b, y.b)};
 }
@@ -226,8 +229,11 @@ WIDE wh h_right_signed(wh x, unsigned n) {
 WIDE wh wide_above(wh x, wh y) {
     return (wh){_mm256_cmpgt_epi16(x.a, y.a), _mm256_cmpgt_epi16(x.b, y.b)};
 }
-WIDE wh h_if_above(wh x, wh y, int value) {
-    return h_and(wide_above(x, y), h_int(value));
+WIDE wh h_max_if_above(wh a, wh b, wh x, wh y) {
+    return h_and(wide_above(a, b), h_max(x, y));
+}
+WIDE wh h_raise_if_above(wh a, wh b, wh x, wh y) { /* x and y are not negative */
+    return h_max(x, h_and(wide_above(a, b), y));
 }
 WIDE wh h_choose_above(wh x, wh y, wh then, wh otherwise) {
     wh c = wide_above(x, y);

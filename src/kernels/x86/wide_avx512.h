@@ -171,6 +171,9 @@ WIDE wh h_and(wh a, wh b) {
 WIDE wh h_or(wh a, wh b) {
     return _mm512_or_si512(a, b);
 }
+WIDE wh h_exor(wh a, wh b) {
+    return _mm512_xor_si512(a, b);
+}
 WIDE wh h_add(wh a, wh b) {
     return _mm512_add_epi16(a, b);
 }
@@ -189,9 +192,12 @@ WIDE wh h_right(wh a, unsigned n) {
 WIDE wh h_right_signed(wh a, unsigned n) {
     return _mm512_sra_epi16(a, _mm_cvtsi32_si128((int)n));
 }
-/* a > b ? x : 0 */
-WIDE wh h_if_above(wh a, wh b, int x) {
-    return _mm512_maskz_mov_epi16(_mm512_cmpgt_epi16_mask(a, b), h_int(x));
+/* a > b ? the larger of x and y : 0; and : x */
+WIDE wh h_max_if_above(wh a, wh b, wh x, wh y) {
+    return _mm512_maskz_max_epi16(_mm512_cmpgt_epi16_mask(a, b), x, y);
+}
+WIDE wh h_raise_if_above(wh a, wh b, wh x, wh y) {
+    return _mm512_mask_max_epi16(x, _mm512_cmpgt_epi16_mask(a, b), x, y);
 }
 /* a > b ? x : y */
 WIDE wh h_choose_above(wh a, wh b, wh x, wh y) {

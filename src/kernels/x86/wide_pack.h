@@ -28,6 +28,14 @@ static inline void w_put_sixes(uint8_t *p, __m128i codes) {
     memcpy(p + 8, &rest, 4);
 }
 
+/* Largest magnitude of 16 bf16, as bits. */
+static inline uint16_t w_largest_half(const uint16_t *p) {
+    __m128i sign = _mm_set1_epi16((short)0x8000), low = _mm_loadu_si128((const __m128i *)p);
+    __m128i high = _mm_loadu_si128((const __m128i *)(p + 8));
+    __m128i most = _mm_max_epu16(_mm_andnot_si128(sign, low), _mm_andnot_si128(sign, high));
+    return (uint16_t)~_mm_cvtsi128_si32(_mm_minpos_epu16(_mm_xor_si128(most, _mm_set1_epi16(-1))));
+}
+
 /* 32 codes, one a byte, to 16 bytes, 24 bytes. */
 static inline void w_put_low_32(uint8_t *p, __m256i codes) {
     __m256i pairs = _mm256_maddubs_epi16(codes, _mm256_set1_epi16(0x1001));
