@@ -62,6 +62,11 @@ ht_dequantize_fn ht_dequantize_mx_avx2, ht_dequantize_nvfp4_avx2, ht_dequantize_
 ht_dequantize_fn ht_dequantize_mx_avx512bw, ht_dequantize_nvfp4_avx512bw, ht_dequantize_float8_avx512bw,
     ht_dequantize_int_avx512bw;
 
+/* Rows of a stored weight that one of these takes, to f32: rows of `decode`. */
+void ht_decode_cast_avx2(const ht_weight *weight, size_t index, size_t row, size_t count, float *out);
+void ht_decode_cast_avx512bw(const ht_weight *weight, size_t index, size_t row, size_t count, float *out);
+int ht_decode_is_cast(const ht_weight *weight);
+
 int ht_uncast_is_mx(const ht_uncast *uncast);
 int ht_uncast_is_nvfp4(const ht_uncast *uncast);
 int ht_uncast_is_float8(const ht_uncast *uncast);

@@ -11,10 +11,12 @@
 
 #include "base/pool.h"
 #include "base/status.h"
+#include "ops/cast.h"
 
 enum { ROWS_EACH = 8, ALIGN = 64 };
 
 struct inputs {
+    const ht_context *ctx;
     const ht_format *format;
     ht_row_options options;
     const float *x;
@@ -49,11 +51,18 @@ static ht_status quantize_rows(void *arg, size_t task, size_t worker) {
         const float *x = in->x + i * in->x_stride;
         if (planes.plane[HT_PLANE_GLOBAL]) {
             ht_range range = ht_range_empty();
-            HT_TRY(ht_range_add(&range, x, HT_F32, in->k));
+            HT_TRY(ht_range_rows(in->ctx, &range, x, HT_F32, in->k));
             *(float *)planes.plane[HT_PLANE_GLOBAL] = ht_format_global(in->format, &in->options, &range);
         }
-        HT_TRY(ht_format_quantize(in->format, &in->options, x, HT_F32, 1, in->k, &planes));
-        HT_TRY(ht_format_dequantize(in->format, &planes, 1, in->k, in->out + i * in->k));
+        const ht_cast cast = {.format = in->format,
+                              .options = &in->options,
+                              .x = x,
+                              .x_dtype = HT_F32,
+                              .rows = 1,
+                              .cols = in->k,
+                              .planes = &planes,
+                              .decoded = in->out + i * in->k};
+        HT_TRY(ht_cast_rows(in->ctx, &cast));
     }
     return HT_OK;
 }
@@ -63,8 +72,14 @@ ht_status ht_quantize_inputs(ht_workspace *workspace, const ht_format *format, h
     ht_format row = *format;
     if (row.block_rows > 1) /* a tile of rows would mix tokens */
         row.block_rows = 1;
-    struct inputs in = {
-        .format = &row, .options = ht_row_options_default(), .x = x, .m = m, .k = k, .x_stride = x_stride, .out = out};
+    struct inputs in = {.ctx = workspace->ctx,
+                        .format = &row,
+                        .options = ht_row_options_default(),
+                        .x = x,
+                        .m = m,
+                        .k = k,
+                        .x_stride = x_stride,
+                        .out = out};
     in.options.scale_rule = rule == HT_SCALE_DEFAULT && row.family == HT_FAMILY_MX ? HT_SCALE_RCEIL : rule;
     HT_TRY(ht_workspace_threads(workspace, planes_bytes(&row, k), &in.scratch, &in.scratch_stride));
     return ht_parallel_for(workspace->ctx, (m + ROWS_EACH - 1) / ROWS_EACH, quantize_rows, &in);

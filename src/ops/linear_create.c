@@ -10,6 +10,7 @@
 #include "base/memory.h"
 #include "base/pool.h"
 #include "base/status.h"
+#include "ops/cast.h"
 
 enum { ALIGN = 64, SLICE_ROWS = 64 };
 
@@ -28,6 +29,7 @@ static ht_status allocate_planes(ht_context *ctx, ht_weight *weight, void **memo
 }
 
 struct quantize {
+    const ht_context *ctx;
     const ht_weight *weight;
     const char *x;
     ht_dtype dtype;
@@ -43,7 +45,13 @@ static ht_status quantize_strip(void *arg, size_t task, size_t worker) {
     ht_planes all = ht_weight_planes(weight, index),
               planes = ht_planes_at_row(&weight->format, &all, weight->cols, row);
     size_t at = (index * weight->rows + row) * weight->cols * (ht_dtype_bits(q->dtype) / 8);
-    return ht_format_quantize(&weight->format, NULL, q->x + at, q->dtype, rows, weight->cols, &planes);
+    const ht_cast cast = {.format = &weight->format,
+                          .x = q->x + at,
+                          .x_dtype = q->dtype,
+                          .rows = rows,
+                          .cols = weight->cols,
+                          .planes = &planes};
+    return ht_cast_rows(q->ctx, &cast);
 }
 
 static ht_status quantize_weight(ht_context *ctx, const ht_weight *weight, const ht_tensor *from) {
@@ -52,7 +60,7 @@ static ht_status quantize_weight(ht_context *ctx, const ht_weight *weight, const
     for (size_t i = 0; weight->plane[HT_PLANE_GLOBAL] && i < weight->batch; i++) {
         ht_range range = ht_range_empty();
         ht_row_options options = ht_row_options_default();
-        HT_TRY(ht_range_add(&range, x + i * bytes, from->dtype, values));
+        HT_TRY(ht_range_rows(ctx, &range, x + i * bytes, from->dtype, values));
         *(float *)ht_weight_planes(weight, i).plane[HT_PLANE_GLOBAL] =
             ht_format_global(&weight->format, &options, &range);
     }
@@ -61,7 +69,7 @@ static ht_status quantize_weight(ht_context *ctx, const ht_weight *weight, const
         step = weight->rows; /* one scale over all rows, or one block of them */
     else if (step < SLICE_ROWS)
         step = SLICE_ROWS / step * step;
-    struct quantize q = {.weight = weight, .x = x, .dtype = from->dtype, .step = step};
+    struct quantize q = {.ctx = ctx, .weight = weight, .x = x, .dtype = from->dtype, .step = step};
     q.strips = (weight->rows + step - 1) / step;
     return ht_parallel_for(ctx, weight->batch * q.strips, quantize_strip, &q);
 }

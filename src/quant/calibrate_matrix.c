@@ -59,8 +59,8 @@ static ht_status read_slice(void *arg, size_t task, size_t worker) {
     const work *w = arg;
     ht_item item = slice_item(w, task);
     (void)worker;
-    return ht_decode_rows(w->job->parameter, w->matrix->entry, (size_t)item.begin, (size_t)item.count,
-                          w->weight + item.begin * w->job->layout->cols);
+    return ht_read_rows(w->c->run->ctx, w->job->parameter, w->matrix->entry, (size_t)item.begin, (size_t)item.count,
+                        w->weight + item.begin * w->job->layout->cols);
 }
 
 static ht_status quantize_slice(void *arg, size_t task, size_t worker) {

@@ -25,6 +25,7 @@ typedef struct piece_sum {
 } piece_sum;
 
 typedef struct pair {
+    ht_context *ctx;
     const ht_parameter *a, *b;
     size_t piece, pieces; /* rows of a piece, pieces of a batch entry */
     float *scratch;       /* by worker: two pieces */
@@ -36,8 +37,8 @@ static ht_status compare_piece(void *arg, size_t index, size_t worker) {
     size_t cols = p->a->weight.cols, row = index % p->pieces * p->piece, entry = index / p->pieces;
     size_t rows = p->a->weight.rows - row < p->piece ? p->a->weight.rows - row : p->piece;
     float *x = p->scratch + 2 * worker * p->piece * cols, *y = x + p->piece * cols;
-    HT_TRY(ht_decode_rows(p->a, entry, row, rows, x));
-    HT_TRY(ht_decode_rows(p->b, entry, row, rows, y));
+    HT_TRY(ht_read_rows(p->ctx, p->a, entry, row, rows, x));
+    HT_TRY(ht_read_rows(p->ctx, p->b, entry, row, rows, y));
     piece_sum sum = {0};
     for (size_t i = 0; i < rows * cols; i++) {
         double a = (double)x[i], d = a - (double)y[i];
@@ -53,7 +54,7 @@ static ht_status compare_piece(void *arg, size_t index, size_t worker) {
 }
 
 static ht_status measure(ht_context *ctx, const ht_parameter *a, const ht_parameter *b, ht_tensor_difference *row) {
-    pair p = {.a = a, .b = b, .piece = ht_decode_piece(a, b)};
+    pair p = {.ctx = ctx, .a = a, .b = b, .piece = ht_decode_piece(a, b)};
     p.pieces = (a->weight.rows + p.piece - 1) / p.piece;
     size_t count = p.pieces * a->weight.batch, values = p.piece * a->weight.cols;
     HT_TRY(ht_allocate(ctx, count, sizeof *p.sum, "sums by piece", &p.sum));

@@ -6,6 +6,7 @@
 #include "base/file_map.h"
 #include "base/status.h"
 #include "io/checkpoint_file.h"
+#include "ops/cast.h"
 
 enum { PIECE = 64 * 1024 };
 
@@ -52,18 +53,37 @@ static ht_status decode_transposed(const ht_weight *weight, const uint8_t *data,
     return HT_OK;
 }
 
-ht_status ht_decode_rows(const ht_parameter *parameter, size_t entry, size_t row, size_t rows, float *out) {
+static ht_status read_plain(const ht_parameter *parameter, size_t entry, size_t row, size_t rows, float *out) {
     const ht_weight *weight = &parameter->weight;
-    if (weight->format.family != HT_FAMILY_PLAIN) {
-        ht_planes planes = ht_weight_planes(weight, entry);
-        planes = ht_planes_at_row(&weight->format, &planes, weight->cols, row);
-        return ht_format_dequantize(&weight->format, &planes, rows, weight->cols, out);
-    }
     const uint8_t *data = (const uint8_t *)weight->plane[HT_PLANE_CODES] + entry * weight->stride[HT_PLANE_CODES];
     if (weight->transposed)
         return decode_transposed(weight, data, row, rows, out);
     size_t size = ht_dtype_bits(weight->format.element) / 8;
     return ht_convert(data + row * weight->cols * size, weight->format.element, out, HT_F32, rows * weight->cols);
+}
+
+static ht_planes planes_of(const ht_weight *weight, size_t entry, size_t row) {
+    ht_planes planes = ht_weight_planes(weight, entry);
+    return ht_planes_at_row(&weight->format, &planes, weight->cols, row);
+}
+
+ht_status ht_decode_rows(const ht_parameter *parameter, size_t entry, size_t row, size_t rows, float *out) {
+    const ht_weight *weight = &parameter->weight;
+    if (weight->format.family == HT_FAMILY_PLAIN)
+        return read_plain(parameter, entry, row, rows, out);
+    ht_planes planes = planes_of(weight, entry, row);
+    return ht_format_dequantize(&weight->format, &planes, rows, weight->cols, out);
+}
+
+ht_status ht_read_rows(ht_context *ctx, const ht_parameter *parameter, size_t entry, size_t row, size_t rows,
+                       float *out) {
+    const ht_weight *weight = &parameter->weight;
+    if (weight->format.family == HT_FAMILY_PLAIN)
+        return read_plain(parameter, entry, row, rows, out);
+    ht_planes planes = planes_of(weight, entry, row);
+    const ht_uncast uncast = {
+        .format = &weight->format, .planes = &planes, .rows = rows, .cols = weight->cols, .y = out, .y_dtype = HT_F32};
+    return ht_uncast_rows(ctx, &uncast);
 }
 
 typedef void advise_fn(const ht_file_map *map, size_t offset, size_t bytes);

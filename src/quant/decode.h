@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include <halftone/checkpoint.h>
+#include <halftone/context.h>
 
 /* Can ht_decode_rows read it? 0 for integers and the like. */
 int ht_decodable(const ht_parameter *parameter);
@@ -19,6 +20,9 @@ size_t ht_format_decode_step(const ht_format *format);
 /* Rows [row, row + rows) of batch entry `entry`, [rows, cols] f32. row is a multiple of ht_format_decode_step. Fails
  * with UNSUPPORTED when not decodable. */
 ht_status ht_decode_rows(const ht_parameter *parameter, size_t entry, size_t row, size_t rows, float *out);
+/* The same by the kernels of a context. */
+ht_status ht_read_rows(ht_context *ctx, const ht_parameter *parameter, size_t entry, size_t row, size_t rows,
+                       float *out);
 
 /* Let the mapped pages of these bytes of a stored tensor go: they have been looked at. */
 void ht_pages_done_with(const ht_checkpoint *checkpoint, const ht_stored_tensor *stored, uint64_t begin,

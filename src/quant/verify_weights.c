@@ -22,6 +22,7 @@
 #include "base/pool.h"
 #include "base/status.h"
 #include "io/json.h"
+#include "ops/cast.h"
 #include "quant/decode.h"
 
 /* Bound of the error over the largest value of the block.
@@ -66,6 +67,7 @@ typedef struct piece_result {
 } piece_result;
 
 typedef struct weight_check {
+    ht_context *ctx;
     const ht_parameter *parameter, *original; /* original may be NULL */
     size_t piece, pieces, values;
     int round_trip;
@@ -95,8 +97,9 @@ static ht_status look_at_round_trip(const weight_check *w, piece_result *result,
         planes.plane[plane] = bytes ? memory : NULL;
         memory += (bytes + 63) / 64 * 64;
     }
-    HT_TRY(ht_format_quantize(format, NULL, x, HT_F32, rows, cols, &planes));
-    HT_TRY(ht_format_dequantize(format, &planes, rows, cols, again));
+    const ht_cast cast = {
+        .format = format, .x = x, .x_dtype = HT_F32, .rows = rows, .cols = cols, .planes = &planes, .decoded = again};
+    HT_TRY(ht_cast_rows(w->ctx, &cast));
     for (size_t i = 0; i < rows * cols; i++)
         if (isfinite(x[i]) && again[i] != x[i] && !result->unstable++)
             result->first_unstable = first + i;
@@ -151,12 +154,12 @@ static ht_status look(void *arg, size_t index, size_t worker) {
     size_t rows = weight->rows - row < w->piece ? weight->rows - row : w->piece, first = row * weight->cols;
     float *y = w->numbers + 2 * worker * w->values, *x = y + w->values;
     piece_result result = {0};
-    HT_TRY(ht_decode_rows(w->parameter, entry, row, rows, y));
+    HT_TRY(ht_read_rows(w->ctx, w->parameter, entry, row, rows, y));
     look_at_values(&result, y, first, rows * weight->cols);
     if (w->round_trip)
         HT_TRY(look_at_round_trip(w, &result, y, x, w->planes + worker * w->planes_bytes, first, rows));
     if (w->original) {
-        HT_TRY(ht_decode_rows(w->original, entry, row, rows, x));
+        HT_TRY(ht_read_rows(w->ctx, w->original, entry, row, rows, x));
         if (w->moved)
             look_at_distance(&result, x, y, rows * weight->cols);
         else
@@ -171,7 +174,7 @@ static ht_status whole_amax(weight_check *w) {
     const ht_weight *weight = &w->parameter->weight;
     for (size_t i = 0; i < weight->batch * w->pieces; i++) {
         size_t row = i % w->pieces * w->piece, rows = weight->rows - row < w->piece ? weight->rows - row : w->piece;
-        HT_TRY(ht_decode_rows(w->original, i / w->pieces, row, rows, w->numbers));
+        HT_TRY(ht_read_rows(w->ctx, w->original, i / w->pieces, row, rows, w->numbers));
         for (size_t j = 0; j < rows * weight->cols; j++)
             w->whole_amax = fabsf(w->numbers[j]) > w->whole_amax ? fabsf(w->numbers[j]) : w->whole_amax;
     }
@@ -324,7 +327,8 @@ static ht_status check_parameter(ht_verify_run *v, findings *f, size_t index) {
     const json_t *record = record_of(v, index, parameter->name);
     const char *method = record ? ht_json_string(record, "method") : NULL;
     int transformed = method && strchr(method, '+');
-    weight_check w = {.parameter = parameter,
+    weight_check w = {.ctx = v->ctx,
+                      .parameter = parameter,
                       .original = transformed ? NULL : original_of(v, parameter),
                       .round_trip = format->family == HT_FAMILY_MX,
                       .moved = !only_rounds(method),

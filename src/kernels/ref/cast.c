@@ -119,3 +119,11 @@ int ht_uncast_is_float8(const ht_uncast *uncast) {
 int ht_uncast_is_int(const ht_uncast *uncast) {
     return is_readable(uncast, HT_FAMILY_INT);
 }
+
+int ht_decode_is_cast(const ht_weight *weight) {
+    ht_planes planes = ht_weight_planes(weight, 0);
+    const ht_uncast uncast = {
+        .format = &weight->format, .planes = &planes, .rows = weight->rows, .cols = weight->cols, .y_dtype = HT_F32};
+    return !weight->transposed && (ht_uncast_is_mx(&uncast) || ht_uncast_is_nvfp4(&uncast) ||
+                                   ht_uncast_is_float8(&uncast) || ht_uncast_is_int(&uncast));
+}
