@@ -58,8 +58,7 @@ typedef struct ht_product {
 /* Outputs [n0, n1) of all rows of x, and nothing else; n0 a multiple of 16. scratch: ht_product_scratch bytes, 64-byte
  * aligned. */
 typedef void ht_product_fn(const ht_product *product, size_t n0, size_t n1, void *scratch);
-ht_product_fn ht_product_ref, ht_product_strip_avx512vnni, ht_product_small_avx512vnni, ht_product_strip_avx2,
-    ht_product_small_avx2;
+ht_product_fn ht_product_ref, ht_product_strip_fma, ht_product_strip_avx512vnni, ht_product_small_avx512vnni;
 
 /* Outputs that one call is best given, and the scratch of a call with so many. */
 size_t ht_product_step(const ht_packed *packed, size_t m);
