@@ -106,6 +106,7 @@ static inline __attribute__((always_inline)) void run_steps(const uint8_t *w, co
             __m256i x = _mm256_set1_epi32(word), y = _mm256_maddubs_epi16(left, x), z = _mm256_maddubs_epi16(right, x);
             narrow[r][0] = s ? _mm256_add_epi16(narrow[r][0], y) : y;
             narrow[r][1] = s ? _mm256_add_epi16(narrow[r][1], z) : z;
+            __asm__("" : "+x"(narrow[r][0]), "+x"(narrow[r][1])); /* added now: else all products are kept first */
         }
     }
     for (size_t r = 0; r < rows; r++)
