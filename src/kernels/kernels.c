@@ -22,48 +22,51 @@ static const char *const OPERATION_NAMES[] = {
 #undef HT_OPERATION_NAME
 };
 
-static int fits(const ht_kernel_row *row, uint32_t flags, size_t m) {
-    return (row->needs & flags) == row->needs && m >= row->smallest_m && (!row->largest_m || m <= row->largest_m);
+/* What a row is wanted for: one of the four things, or none of them. */
+typedef struct question {
+    ht_operation operation;
+    uint32_t flags;
+    size_t m;
+    const ht_weight *weight;
+    const ht_packed *packed;
+    const ht_cast *cast;
+    const ht_uncast *uncast;
+} question;
+
+static int is_conditional(const ht_kernel_row *row) {
+    return row->accepts || row->takes || row->casts || row->uncasts;
 }
 
-static int may_run(const ht_kernel_row *row, uint32_t flags, const ht_weight *weight, size_t m) {
-    return fits(row, flags, m) && !row->takes && !row->casts && !row->uncasts &&
-           (!row->accepts || (weight && row->accepts(weight)));
+static int answers(const ht_kernel_row *row, const question *q) {
+    return row->operation == q->operation && (row->needs & q->flags) == row->needs && q->m >= row->smallest_m &&
+           (!row->largest_m || q->m <= row->largest_m) && (!row->accepts || (q->weight && row->accepts(q->weight))) &&
+           (!row->takes || (q->packed && row->takes(q->packed))) && (!row->casts || (q->cast && row->casts(q->cast))) &&
+           (!row->uncasts || (q->uncast && row->uncasts(q->uncast)));
 }
 
-const ht_kernel_row *ht_kernel_choose_packed(ht_operation operation, uint32_t cpu_flags, const ht_packed *packed,
-                                             size_t m) {
+static const ht_kernel_row *first_answer(const question *q) {
     for (size_t t = 0; t < TABLE_COUNT; t++)
         for (const ht_kernel_row *row = TABLES[t]; row->name; row++)
-            if (row->operation == operation && fits(row, cpu_flags, m) && (!row->takes || row->takes(packed)))
+            if (answers(row, q))
                 return row;
     return NULL;
 }
 
 const ht_kernel_row *ht_kernel_choose(ht_operation operation, uint32_t cpu_flags, const ht_weight *weight, size_t m) {
-    for (size_t t = 0; t < TABLE_COUNT; t++)
-        for (const ht_kernel_row *row = TABLES[t]; row->name; row++)
-            if (row->operation == operation && may_run(row, cpu_flags, weight, m))
-                return row;
-    return NULL;
+    return first_answer(&(question){.operation = operation, .flags = cpu_flags, .weight = weight, .m = m});
+}
+
+const ht_kernel_row *ht_kernel_choose_packed(ht_operation operation, uint32_t cpu_flags, const ht_packed *packed,
+                                             size_t m) {
+    return first_answer(&(question){.operation = operation, .flags = cpu_flags, .packed = packed, .m = m});
 }
 
 const ht_kernel_row *ht_kernel_choose_cast(uint32_t cpu_flags, const ht_cast *cast) {
-    for (size_t t = 0; t < TABLE_COUNT; t++)
-        for (const ht_kernel_row *row = TABLES[t]; row->name; row++)
-            if (row->operation == HT_OPERATION_CAST && (row->needs & cpu_flags) == row->needs &&
-                (!row->casts || row->casts(cast)))
-                return row;
-    return NULL;
+    return first_answer(&(question){.operation = HT_OPERATION_CAST, .flags = cpu_flags, .cast = cast});
 }
 
 const ht_kernel_row *ht_kernel_choose_uncast(uint32_t cpu_flags, const ht_uncast *uncast) {
-    for (size_t t = 0; t < TABLE_COUNT; t++)
-        for (const ht_kernel_row *row = TABLES[t]; row->name; row++)
-            if (row->operation == HT_OPERATION_UNCAST && (row->needs & cpu_flags) == row->needs &&
-                (!row->uncasts || row->uncasts(uncast)))
-                return row;
-    return NULL;
+    return first_answer(&(question){.operation = HT_OPERATION_UNCAST, .flags = cpu_flags, .uncast = uncast});
 }
 
 ht_kernels ht_kernels_choose(uint32_t cpu_flags) {
@@ -87,14 +90,22 @@ static const ht_kernel_row *row_at(size_t index) {
     return NULL;
 }
 
-/* A row that accepts every weight and every m and may run leaves nothing for the rows after it. */
+/* Does `other`, when it may run, take everything that `row` would? */
+static int covers(const ht_kernel_row *other, const ht_kernel_row *row) {
+    int same_condition = other->accepts == row->accepts && other->takes == row->takes && other->casts == row->casts &&
+                         other->uncasts == row->uncasts;
+    return other->operation == row->operation && (same_condition || !is_conditional(other)) &&
+           (other->smallest_m <= 1 || other->smallest_m <= row->smallest_m) &&
+           (!other->largest_m || (row->largest_m && other->largest_m >= row->largest_m));
+}
+
+/* The row before this one that leaves it nothing. */
 static const ht_kernel_row *winner_before(const ht_kernel_row *row, uint32_t flags) {
     for (size_t t = 0; t < TABLE_COUNT; t++)
         for (const ht_kernel_row *other = TABLES[t]; other->name; other++) {
             if (other == row)
                 return NULL;
-            if (other->operation == row->operation && other->smallest_m <= 1 && !other->largest_m &&
-                may_run(other, flags, NULL, 1))
+            if ((other->needs & flags) == other->needs && covers(other, row))
                 return other;
         }
     return NULL;
@@ -131,8 +142,7 @@ int ht_kernel_list(const ht_context *ctx, size_t index, ht_kernel_info *out) {
         snprintf(out->reason, sizeof out->reason, "%s comes first", winner->name);
     } else {
         snprintf(out->reason, sizeof out->reason,
-                 row->accepts || row->takes || row->casts || row->uncasts ? "first row that may run, for its formats"
-                                                                          : "first row that may run");
+                 is_conditional(row) ? "first row that may run, for its formats" : "first row that may run");
     }
     return 1;
 }
