@@ -93,6 +93,13 @@ static inline void ht_grid_round(const ht_grid *grid, const ht_grid_cell *cell, 
 void ht_grid_store(const ht_grid *grid, const ht_planes *planes, size_t row, size_t unit, const ht_grid_cell *cells,
                    const uint8_t *codes);
 
+/* Is this the row that writes a scale? Of rows that share one only the first does: they may be stored by several
+ * threads. */
+static inline int ht_grid_owns_scale(const ht_grid *grid, size_t row) {
+    size_t span = grid->format.block_rows;
+    return !grid->shared || (span ? row % span == 0 : row == 0);
+}
+
 /* sum of weight * (x - rounded x)^2 of one cell's values (n <= HT_GRID_UNIT), f32 in order. */
 float ht_grid_error(const ht_grid *grid, const ht_grid_cell *cell, const float *x, const float *weight, size_t n);
 

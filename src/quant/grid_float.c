@@ -86,7 +86,8 @@ static int mx_vary(const ht_grid *grid, const ht_grid_cell *from, int step, ht_g
 
 static void byte_store(const ht_grid *grid, const ht_planes *planes, size_t row, size_t unit, const ht_grid_cell *cells,
                        const uint8_t *codes) {
-    ((uint8_t *)planes->plane[HT_PLANE_SCALES])[scale_index(grid, row, unit)] = (uint8_t)cells->code[0];
+    if (ht_grid_owns_scale(grid, row))
+        ((uint8_t *)planes->plane[HT_PLANE_SCALES])[scale_index(grid, row, unit)] = (uint8_t)cells->code[0];
     pack_codes(grid, planes, row, unit, codes);
 }
 
@@ -154,7 +155,8 @@ static int float8_vary(const ht_grid *grid, const ht_grid_cell *from, int step, 
 
 static void float8_store(const ht_grid *grid, const ht_planes *planes, size_t row, size_t unit,
                          const ht_grid_cell *cells, const uint8_t *codes) {
-    ht_scale_store(grid->format.scale, planes->plane[HT_PLANE_SCALES], scale_index(grid, row, unit), cells->scale);
+    if (ht_grid_owns_scale(grid, row))
+        ht_scale_store(grid->format.scale, planes->plane[HT_PLANE_SCALES], scale_index(grid, row, unit), cells->scale);
     pack_codes(grid, planes, row, unit, codes);
 }
 

@@ -68,6 +68,17 @@ static void int_round(const ht_grid *grid, const ht_grid_cell *cell, const float
     }
 }
 
+static void store_scale(const ht_grid *grid, const ht_planes *planes, size_t index, const ht_affine *a) {
+    void *zeros = planes->plane[HT_PLANE_ZEROS];
+    ht_scale_store(grid->format.scale, planes->plane[HT_PLANE_SCALES], index, a->scale);
+    if (grid->format.zero == HT_I8 || grid->format.zero == HT_U8)
+        ((uint8_t *)zeros)[index] = (uint8_t)(int)a->zero;
+    else if (grid->format.zero == HT_I32)
+        ((int32_t *)zeros)[index] = (int32_t)a->zero;
+    else if (grid->format.zero != HT_DTYPE_NONE)
+        ht_scale_store(grid->format.zero, zeros, index, a->zero);
+}
+
 static void int_store(const ht_grid *grid, const ht_planes *planes, size_t row, size_t unit, const ht_grid_cell *cells,
                       const uint8_t *codes) {
     const ht_affine a = affine_of(grid, cells);
@@ -76,14 +87,8 @@ static void int_store(const ht_grid *grid, const ht_planes *planes, size_t row, 
     size_t width = grid->cols - first < grid->unit ? grid->cols - first : grid->unit;
     size_t stride = ht_format_plane_bytes(&grid->format, HT_PLANE_CODES, 1, grid->cols);
     int offset = grid->format.packing == HT_PACK_WORDS && a.qmin < 0 ? 1 << (bits - 1) : 0;
-    void *zeros = planes->plane[HT_PLANE_ZEROS];
-    ht_scale_store(grid->format.scale, planes->plane[HT_PLANE_SCALES], index, a.scale);
-    if (grid->format.zero == HT_I8 || grid->format.zero == HT_U8)
-        ((uint8_t *)zeros)[index] = (uint8_t)(int)a.zero;
-    else if (grid->format.zero == HT_I32)
-        ((int32_t *)zeros)[index] = (int32_t)a.zero;
-    else if (grid->format.zero != HT_DTYPE_NONE)
-        ht_scale_store(grid->format.zero, zeros, index, a.zero);
+    if (ht_grid_owns_scale(grid, row))
+        store_scale(grid, planes, index, &a);
     for (uint8_t shifted[HT_TILE_CHUNK]; done < width; done += HT_TILE_CHUNK) {
         size_t part = width - done < HT_TILE_CHUNK ? width - done : HT_TILE_CHUNK;
         for (size_t i = 0; i < part; i++)
