@@ -282,37 +282,41 @@ static ht_status read_mixed(reader *r, yaml_node_t *value, ht_rule *unused) {
     return boolean(r, value, "allow_mixed_groups", &r->recipe->allow_mixed_groups);
 }
 
+static ht_status set_gate(reader *r, const char *name, const char *text) {
+    return ht_gates_set(&r->recipe->gates, name, text);
+}
+
+static ht_status set_calibration(reader *r, const char *name, const char *text) {
+    text = ht_arena_string(&r->recipe->arena, text, strlen(text));
+    return text ? ht_calibration_set(&r->recipe->calibration, name, text) : HT_ERR_MEMORY;
+}
+
+/* A mapping of names to values, each given to `set`. */
+static ht_status read_pairs(reader *r, yaml_node_t *value, const char *key,
+                            ht_status (*set)(reader *r, const char *name, const char *text)) {
+    const yaml_node_pair_t *first = value->data.mapping.pairs.start;
+    for (const yaml_node_pair_t *pair = first; pair < value->data.mapping.pairs.top; pair++) {
+        const char *name = NULL, *text = NULL;
+        HT_TRY(scalar(r, node_at(r, pair->key), key, &name));
+        HT_TRY(check_repeated(r, first, pair, name));
+        HT_TRY(scalar(r, node_at(r, pair->value), name, &text));
+        HT_TRY(placed(r, node_at(r, pair->key), set(r, name, text)));
+    }
+    return HT_OK;
+}
+
 static ht_status read_gates(reader *r, yaml_node_t *value, ht_rule *unused) {
     (void)unused;
     if (value->type != YAML_MAPPING_NODE)
         return bad(r, value, "gates must be a mapping (gate: limit)");
-    const yaml_node_pair_t *first = value->data.mapping.pairs.start;
-    for (const yaml_node_pair_t *pair = first; pair < value->data.mapping.pairs.top; pair++) {
-        const char *name = NULL, *text = NULL;
-        HT_TRY(scalar(r, node_at(r, pair->key), "a gate", &name));
-        HT_TRY(check_repeated(r, first, pair, name));
-        HT_TRY(scalar(r, node_at(r, pair->value), name, &text));
-        HT_TRY(placed(r, node_at(r, pair->key), ht_gates_set(&r->recipe->gates, name, text)));
-    }
-    return HT_OK;
+    return read_pairs(r, value, "a gate", set_gate);
 }
 
 static ht_status read_calibration(reader *r, yaml_node_t *value, ht_rule *unused) {
     (void)unused;
     if (value->type != YAML_MAPPING_NODE)
         return bad(r, value, "calibration must be a mapping (mode: sequential, samples: 128, ...)");
-    const yaml_node_pair_t *first = value->data.mapping.pairs.start;
-    for (const yaml_node_pair_t *pair = first; pair < value->data.mapping.pairs.top; pair++) {
-        const char *name = NULL, *text = NULL;
-        HT_TRY(scalar(r, node_at(r, pair->key), "a key of calibration", &name));
-        HT_TRY(check_repeated(r, first, pair, name));
-        HT_TRY(scalar(r, node_at(r, pair->value), name, &text));
-        text = ht_arena_string(&r->recipe->arena, text, strlen(text));
-        if (!text)
-            return HT_ERR_MEMORY;
-        HT_TRY(placed(r, node_at(r, pair->key), ht_calibration_set(&r->recipe->calibration, name, text)));
-    }
-    return HT_OK;
+    return read_pairs(r, value, "a key of calibration", set_calibration);
 }
 
 static const key_row recipe_keys[] = {

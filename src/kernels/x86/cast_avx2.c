@@ -6,6 +6,7 @@
 #include "kernels/x86/wide_pack.h"
 
 #include "kernels/body/cast.h"
+#include "kernels/body/cast_decode.h"
 #include "kernels/body/cast_float8.h"
 #include "kernels/body/cast_int.h"
 #include "kernels/body/cast_mx.h"
@@ -54,16 +55,5 @@ ht_status ht_range_avx2(ht_range *out, const void *x, ht_dtype dtype, size_t cou
 }
 
 void ht_decode_cast_avx2(const ht_weight *weight, size_t index, size_t row, size_t count, float *out) {
-    const ht_planes all = ht_weight_planes(weight, index);
-    const ht_planes planes = ht_planes_at_row(&weight->format, &all, weight->cols, row);
-    const ht_uncast uncast = {
-        .format = &weight->format, .planes = &planes, .rows = count, .cols = weight->cols, .y = out, .y_dtype = HT_F32};
-    if (weight->format.family == HT_FAMILY_MX)
-        dequantize_mx(&uncast);
-    else if (weight->format.family == HT_FAMILY_NVFP4)
-        dequantize_nvfp4(&uncast);
-    else if (weight->format.family == HT_FAMILY_FLOAT8)
-        dequantize_float8(&uncast);
-    else
-        dequantize_int(&uncast);
+    decode_cast(weight, index, row, count, out);
 }
