@@ -14,10 +14,7 @@ static ht_context *ctx;
 static size_t used_before;
 
 static const char *folder(const char *name) {
-    static char path[8][600];
-    static int next;
-    char *p = path[next++ % 8];
-    snprintf(p, 600, "%s/%s", check_scratch(), name);
+    const char *p = check_path(name);
     mkdir(p, 0777);
     return p;
 }

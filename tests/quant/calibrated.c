@@ -13,14 +13,6 @@ const char *const calibrated_families[] = {"llama",   "llama-bias-tied", "mistra
                                            "mixtral", "olmoe",           "phi3",           "gemma2", "gpt-oss",
                                            NULL};
 
-const char *calibrated_fresh(void) {
-    static char path[16][512];
-    static unsigned next;
-    char *out = path[next % 16];
-    snprintf(out, sizeof path[0], "%s/out%u", check_scratch(), next++);
-    return out;
-}
-
 int calibrated_same(const char *a, const char *b) {
     char command[1400];
     snprintf(command, sizeof command, "diff -r '%s' '%s' >&2", a, b);
@@ -51,7 +43,7 @@ static void write_tokenizer(const char *path) {
 }
 
 const char *calibrated_family(const char *family) {
-    const char *out = calibrated_fresh();
+    const char *out = check_fresh();
     char command[1400], path[600];
     snprintf(path, sizeof path, "tiny/%s", family);
     snprintf(command, sizeof command, "mkdir '%s' && cp '%s'/config.json '%s'/model.safetensors '%s'", out,
@@ -63,7 +55,7 @@ const char *calibrated_family(const char *family) {
 }
 
 const char *calibrated_deep(void) {
-    const char *out = calibrated_fresh();
+    const char *out = check_fresh();
     char path[600];
     ht_context *ctx;
     CHECK_OK(ht_context_create(NULL, &ctx));

@@ -26,8 +26,6 @@ ht_status calibrated_quantize(const calibrated *run, const char *input, const ch
 const char *calibrated_family(const char *family);
 /* A random mixture of experts of several layers with the same tokenizer. */
 const char *calibrated_deep(void);
-/* A new path in the scratch directory. */
-const char *calibrated_fresh(void);
 /* Are the files of two directories equal, by names and bytes? */
 int calibrated_same(const char *a, const char *b);
 void calibrated_remove(const char *path);

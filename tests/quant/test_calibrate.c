@@ -20,14 +20,14 @@ static void test_rounding(void) {
     static const char *const SCHEMES[] = {"nvfp4", "int8-g32-w", NULL};
     for (size_t f = 0; calibrated_families[f]; f++)
         for (size_t s = 0; SCHEMES[s]; s++) {
-            const char *input = calibrated_family(calibrated_families[f]), *plain = calibrated_fresh();
+            const char *input = calibrated_family(calibrated_families[f]), *plain = check_fresh();
             calibrated run = calibrated_run(SCHEMES[s], "rtn", 3, 40);
             calibrated none = run;
             none.options.calibration = (ht_calibration_options){0};
             if (!CHECK_OK(calibrated_quantize(&none, input, plain, NULL, NULL)))
                 continue;
             for (int mode = 1; mode <= MODES; mode++) {
-                const char *out = calibrated_fresh();
+                const char *out = check_fresh();
                 ht_plan_tensor *rows;
                 size_t count, known = 0;
                 run.options.calibration.mode = (ht_calibration_mode)mode;
@@ -45,7 +45,7 @@ static void test_rounding(void) {
 }
 
 static void check_refused(const calibrated *run, const char *input, ht_status status, const char *message) {
-    const char *out = calibrated_fresh();
+    const char *out = check_fresh();
     CHECK_FAILS(calibrated_quantize(run, input, out, NULL, NULL), status);
     CHECK_CONTAINS(ht_error_message(), message);
     char command[700];
@@ -61,7 +61,7 @@ static void write_text(const char *path, const char *text) {
 }
 
 static void test_refusals(void) {
-    const char *input = calibrated_family("llama"), *text = calibrated_fresh(), *moe = calibrated_family("mixtral");
+    const char *input = calibrated_family("llama"), *text = check_fresh(), *moe = calibrated_family("mixtral");
     calibrated run = calibrated_run("nvfp4", "rtn", 2, 32), other = run;
     other.options.calibration.data = "/nonexistent/text";
     check_refused(&other, input, HT_ERR_IO, "/nonexistent/text");
@@ -97,7 +97,7 @@ static void run_in_little_memory(calibrated run, const char *input, const char *
 static void test_same_bytes(void) {
     const char *input = calibrated_deep();
     for (int mode = 1; mode <= MODES; mode++) {
-        const char *whole = calibrated_fresh(), *out = calibrated_fresh();
+        const char *whole = check_fresh(), *out = check_fresh();
         calibrated run = calibrated_run("nvfp4", "gptq", 4, 32);
         run.options.calibration.mode = (ht_calibration_mode)mode;
         run.options.calibration.held_out = 1;
@@ -130,7 +130,7 @@ static void test_memory(void) {
         SKIP("sanitizers need memory of their own");
     const char *input = calibrated_deep();
     for (size_t samples = 8; samples <= 96; samples += 88) {
-        const char *out = calibrated_fresh();
+        const char *out = check_fresh();
         fflush(NULL);
         pid_t child = fork();
         if (child == 0) {
@@ -170,7 +170,7 @@ static void check_verified(const char *path, const char *original) {
 static void test_families(void) {
     for (size_t f = 0; calibrated_families[f]; f++)
         for (int mode = 1; mode <= MODES; mode++) {
-            const char *input = calibrated_family(calibrated_families[f]), *out = calibrated_fresh();
+            const char *input = calibrated_family(calibrated_families[f]), *out = check_fresh();
             calibrated run = calibrated_run("nvfp4", "gptq", 4, 48);
             ht_plan_tensor *rows;
             size_t count, quantized = 0;
@@ -207,7 +207,7 @@ static void test_policies(void) {
     static const char *const POLICIES[] = {"routed", "top-k+1", "all"};
     const char *input = calibrated_deep();
     for (size_t p = 0; p < 3; p++) {
-        const char *out = calibrated_fresh();
+        const char *out = check_fresh();
         calibrated run = calibrated_run("nvfp4", "gptq", 2, 64);
         ht_plan_tensor *rows;
         size_t count;
@@ -235,7 +235,7 @@ static void test_starved(void) {
                *text = check_extra_data("../data/novel-calib.txt");
     if (!input || !text)
         SKIP("the larger reference data is not here");
-    const char *out = calibrated_fresh();
+    const char *out = check_fresh();
     calibrated run = calibrated_run("mxfp4-w", "gptq", 16, 512);
     ht_plan_tensor *rows;
     size_t count;

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/random.h"
@@ -49,23 +50,33 @@ static int run_and_kill(const calibrated *run, const char *input, const char *ou
     return WIFEXITED(status);
 }
 
+static double seconds_now(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
 static void test_killed(void) {
     const char *input = calibrated_deep();
     const char *whole[KINDS];
+    unsigned takes[KINDS]; /* microseconds: kills fall inside the run on a fast machine and on a slow one */
     for (size_t kind = 0; kind < KINDS; kind++) {
         calibrated run = kind_of_run(kind);
-        whole[kind] = calibrated_fresh();
+        whole[kind] = check_fresh();
+        double start = seconds_now();
         REQUIRE_OK(calibrated_quantize(&run, input, whole[kind], NULL, NULL));
+        takes[kind] = (unsigned)(1e6 * (seconds_now() - start)) + 1000;
     }
     size_t kills = 0, gone_on = 0;
     for (size_t round = 0; kills < KILLS && round < 40; round++) {
         calibrated run = kind_of_run(round % KINDS);
-        const char *out = calibrated_fresh();
+        const char *out = check_fresh();
         size_t before = kills;
         int done = 0;
         while (!done) {
             run.threads = 1 + kills % 3;
-            unsigned patience = kills < before + KILLS_A_ROUND ? 20000 + ht_random_u32(5, round, kills) % 1500000 : 0;
+            unsigned some = takes[round % KINDS] / 10 + ht_random_u32(5, round, kills) % takes[round % KINDS];
+            unsigned patience = kills < before + KILLS_A_ROUND ? some : 0;
             done = run_and_kill(&run, input, out, patience);
             kills += !done;
         }
@@ -91,7 +102,7 @@ static void check_differs(const calibrated *run, const char *input, const char *
 
 /* Stop at every block boundary in turn; each of them has finished the block it was at. */
 static void test_stopped(void) {
-    const char *input = calibrated_deep(), *whole = calibrated_fresh(), *out = calibrated_fresh();
+    const char *input = calibrated_deep(), *whole = check_fresh(), *out = check_fresh();
     calibrated run = kind_of_run(1), other;
     ht_plan_tensor *want, *got;
     size_t count, again;

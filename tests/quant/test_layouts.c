@@ -25,14 +25,6 @@ static const char *const families[] = {"gpt-oss",        "phi3",       "mixtral"
                                        "mistral-window", "llama-rope3"};
 enum { FAMILIES = sizeof families / sizeof *families, TOKENS = 24, VOCABULARY = 320, KEY = 256 };
 
-static const char *scratch_path(const char *name) {
-    static char path[8][512];
-    static unsigned next;
-    char *out = path[next++ % 8];
-    snprintf(out, sizeof path[0], "%s/%s", check_scratch(), name);
-    return out;
-}
-
 /* --- quantized and decoded in the original's layout --------------------------------------------------------------- */
 
 /* Range of entry `entry` of every parameter that is fused with this one, itself included. */
@@ -180,7 +172,7 @@ static void compare(const char *family, const char *scheme_name, const char *pro
     char from[512];
     snprintf(from, sizeof from, "tiny/%s", family);
     snprintf(from, sizeof from, "%s", check_data(from));
-    const char *files = scratch_path("quantized"), *decoded = scratch_path("decoded");
+    const char *files = check_path("quantized"), *decoded = check_path("decoded");
     ht_scheme scheme;
     ht_plan *plan;
     REQUIRE_OK(ht_scheme_parse(scheme_name, &scheme));
@@ -227,7 +219,7 @@ static void test_inputs(void) {
             char from[512];
             snprintf(from, sizeof from, "tiny/%s", families[f]);
             snprintf(from, sizeof from, "%s", check_data(from));
-            const char *both = scratch_path("both"), *weights = scratch_path("weights");
+            const char *both = check_path("both"), *weights = check_path("weights");
             REQUIRE_OK(quantize(from, with_inputs[s].both, NULL, both, NULL));
             REQUIRE_OK(quantize(from, with_inputs[s].weights, NULL, weights, NULL));
             REQUIRE(logits_of(both, got) && logits_of(weights, want));

@@ -21,15 +21,6 @@ static const char *model(void) {
     return check_data("../../models/novel-7m");
 }
 
-/* A new path in the scratch directory. */
-static const char *fresh(void) {
-    static char path[8][512];
-    static unsigned next;
-    char *out = path[next % 8];
-    snprintf(out, sizeof path[0], "%s/out%u", check_scratch(), next++);
-    return out;
-}
-
 static const ht_plan_tensor *find(const ht_plan *plan, const char *name) {
     for (size_t i = 0; i < ht_plan_count(plan); i++)
         if (strcmp(ht_plan_at(plan, i)->name, name) == 0)
@@ -38,7 +29,7 @@ static const ht_plan_tensor *find(const ht_plan *plan, const char *name) {
 }
 
 static void test_mxfp4(void) {
-    const char *out = fresh();
+    const char *out = check_fresh();
     ht_quantize_options options = ht_quantize_options_default();
     options.scheme = "mxfp4-w";
     ht_plan *plan;
@@ -107,8 +98,8 @@ static void test_threads_and_chunks(void) {
         for (size_t s = 0; s < sizeof stored_schemes / sizeof *stored_schemes; s++) {
             char relative[64], one[512], other[512];
             snprintf(relative, sizeof relative, "tiny/%s", models[m]);
-            snprintf(one, sizeof one, "%s", fresh());
-            snprintf(other, sizeof other, "%s", fresh());
+            snprintf(one, sizeof one, "%s", check_fresh());
+            snprintf(other, sizeof other, "%s", check_fresh());
             ht_status status = quantize_with(1, 0, check_data(relative), one, stored_schemes[s], NULL);
             if (status == HT_ERR_UNSUPPORTED) { /* no column count of a tiny model fits groups of 128 */
                 CHECK_CONTAINS(ht_error_message(), "none of the");
@@ -134,7 +125,7 @@ static void test_threads_and_chunks(void) {
 /* What the scheme says about inputs comes back when the result is opened. */
 static void test_inputs_recorded(void) {
     for (size_t s = 0; s < sizeof stored_schemes / sizeof *stored_schemes; s++) {
-        const char *out = fresh();
+        const char *out = check_fresh();
         ht_scheme scheme;
         ht_checkpoint *checkpoint;
         REQUIRE_OK(ht_scheme_parse(stored_schemes[s], &scheme));
@@ -160,8 +151,8 @@ static void test_searched_scales(void) {
     static const char *const schemes[] = {"int4-g32", "int4-g32-asym", "int3-g64", "int8-w", "fp8-w", "nvfp4-w"};
     for (size_t s = 0; s < sizeof schemes / sizeof *schemes; s++) {
         char plain[512], searched[512];
-        snprintf(plain, sizeof plain, "%s", fresh());
-        snprintf(searched, sizeof searched, "%s", fresh());
+        snprintf(plain, sizeof plain, "%s", check_fresh());
+        snprintf(searched, sizeof searched, "%s", check_fresh());
         ht_quantize_options options = ht_quantize_options_default();
         options.scheme = schemes[s];
         ht_plan *a, *b;
@@ -212,13 +203,13 @@ static int run_and_kill(const char *input, const char *output, size_t threads, s
 
 static void test_killed(void) {
     char input[512], whole[512];
-    snprintf(input, sizeof input, "%s", fresh());
-    snprintf(whole, sizeof whole, "%s", fresh());
+    snprintf(input, sizeof input, "%s", check_fresh());
+    snprintf(whole, sizeof whole, "%s", check_fresh());
     REQUIRE_OK(synthetic_checkpoint(ctx, input, &(synthetic_options){.bytes = 24000000, .hidden = 512}));
     REQUIRE_OK(quantize_with(2, 0, input, whole, "nvfp4", NULL));
     size_t kills = 0, resumed = 0;
     for (size_t round = 0; kills < 12 && round < 200; round++) {
-        const char *out = fresh();
+        const char *out = check_fresh();
         size_t before = kills;
         int done = 0;
         while (!done) { /* at most six kills, so that a busy machine gets to the end, too */
@@ -240,9 +231,9 @@ static int stop_after(void *user) {
 
 static void test_cancelled(void) {
     char input[512], whole[512], out[512];
-    snprintf(input, sizeof input, "%s", fresh());
-    snprintf(whole, sizeof whole, "%s", fresh());
-    snprintf(out, sizeof out, "%s", fresh());
+    snprintf(input, sizeof input, "%s", check_fresh());
+    snprintf(whole, sizeof whole, "%s", check_fresh());
+    snprintf(out, sizeof out, "%s", check_fresh());
     REQUIRE_OK(synthetic_checkpoint(ctx, input, &(synthetic_options){.bytes = 150000000, .hidden = 1024}));
     REQUIRE_OK(quantize_with(2, 0, input, whole, "int4", NULL));
     int left = 2;
@@ -269,7 +260,7 @@ static void test_cancelled(void) {
         CHECK(isfinite(ht_plan_at(plan, i)->error));
     ht_plan_destroy(plan);
     CHECK(same_directories(whole, out));
-    CHECK_FAILS(ht_quantize_checkpoint(ctx, input, fresh(), &options, NULL), HT_ERR_POLICY);
+    CHECK_FAILS(ht_quantize_checkpoint(ctx, input, check_fresh(), &options, NULL), HT_ERR_POLICY);
 }
 
 /* --- Memory ----------------------------------------------------------------------------------------------- */
@@ -283,8 +274,8 @@ static void test_memory(void) {
     if (__asan_init || __tsan_init)
         SKIP("sanitizers need memory of their own");
     char input[512], out[512];
-    snprintf(input, sizeof input, "%s", fresh());
-    snprintf(out, sizeof out, "%s", fresh());
+    snprintf(input, sizeof input, "%s", check_fresh());
+    snprintf(out, sizeof out, "%s", check_fresh());
     REQUIRE_OK(synthetic_checkpoint(ctx, input, &(synthetic_options){.bytes = 300000000, .hidden = 2048}));
     fflush(NULL);
     pid_t child = fork();
@@ -318,7 +309,7 @@ static void test_estimate(void) {
     ht_quantize_options options = ht_quantize_options_default();
     options.scheme = "mxfp8";
     ht_plan *plan;
-    REQUIRE_OK(ht_quantize_checkpoint(small, model(), fresh(), &options, &plan));
+    REQUIRE_OK(ht_quantize_checkpoint(small, model(), check_fresh(), &options, &plan));
     size_t peak = ht_context_memory_peak(small), estimate = ht_plan_summarize(plan).peak_memory_bytes;
     CHECK(peak <= 2u << 20);
     CHECK(estimate >= peak / 2 && estimate <= 3 * peak);
@@ -326,7 +317,7 @@ static void test_estimate(void) {
     ht_context_destroy(small);
     how.memory_limit = 100000;
     REQUIRE_OK(ht_context_create(&how, &small));
-    CHECK_FAILS(ht_quantize_checkpoint(small, model(), fresh(), &options, NULL), HT_ERR_MEMORY);
+    CHECK_FAILS(ht_quantize_checkpoint(small, model(), check_fresh(), &options, NULL), HT_ERR_MEMORY);
     CHECK_CONTAINS(ht_error_message(), "memory limit is 100000");
     ht_context_destroy(small);
 }
@@ -347,7 +338,7 @@ static void test_not_finite(void) {
         x[i] = ht_random_normal(1, 2, i);
     x[37 * 64 + 5] = NAN;
     x[40 * 64] = -INFINITY;
-    const char *name = "model.layers.0.mlp.up_proj.weight", *input = save_one(name, x, 64, 64), *out = fresh();
+    const char *name = "model.layers.0.mlp.up_proj.weight", *input = save_one(name, x, 64, 64), *out = check_fresh();
     ht_quantize_options options = ht_quantize_options_default();
     options.scheme = "mxfp4-w";
     CHECK_FAILS(ht_quantize_checkpoint(ctx, input, out, &options, NULL), HT_ERR_NUMERIC);
@@ -370,7 +361,7 @@ static void test_not_finite(void) {
 
 static void test_refusals(void) {
     char out[512];
-    snprintf(out, sizeof out, "%s", fresh());
+    snprintf(out, sizeof out, "%s", check_fresh());
     ht_quantize_options options = ht_quantize_options_default();
     CHECK_FAILS(ht_quantize_checkpoint(ctx, model(), out, &options, NULL), HT_ERR_ARGUMENT);
     options.scheme = "mxfp4-w";
@@ -380,12 +371,12 @@ static void test_refusals(void) {
     CHECK_CONTAINS(ht_error_message(), out);
     options.overwrite = 1;
     CHECK_OK(ht_quantize_checkpoint(ctx, model(), out, &options, NULL));
-    CHECK_FAILS(ht_quantize_checkpoint(ctx, out, fresh(), &options, NULL), HT_ERR_UNSUPPORTED);
+    CHECK_FAILS(ht_quantize_checkpoint(ctx, out, check_fresh(), &options, NULL), HT_ERR_UNSUPPORTED);
     CHECK_CONTAINS(ht_error_message(), "is quantized already (mxfp4)");
     options.profile = "torcho";
-    CHECK_FAILS(ht_quantize_checkpoint(ctx, model(), fresh(), &options, NULL), HT_ERR_ARGUMENT);
+    CHECK_FAILS(ht_quantize_checkpoint(ctx, model(), check_fresh(), &options, NULL), HT_ERR_ARGUMENT);
     options.profile = "modelopt";
-    CHECK_FAILS(ht_quantize_checkpoint(ctx, model(), fresh(), &options, NULL), HT_ERR_UNSUPPORTED);
+    CHECK_FAILS(ht_quantize_checkpoint(ctx, model(), check_fresh(), &options, NULL), HT_ERR_UNSUPPORTED);
 }
 
 int main(void) {

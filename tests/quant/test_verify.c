@@ -10,14 +10,6 @@
 
 static ht_context *ctx;
 
-static const char *fresh(void) {
-    static char path[8][512];
-    static unsigned next;
-    char *out = path[next % 8];
-    snprintf(out, sizeof path[0], "%s/out%u", check_scratch(), next++);
-    return out;
-}
-
 static ht_status quantize(const char *input, const char *scheme, const char *output) {
     ht_quantize_options options = ht_quantize_options_default();
     options.scheme = scheme;
@@ -70,7 +62,7 @@ static void test_schemes(void) {
         for (size_t m = 0; m < sizeof models / sizeof *models; m++) {
             char relative[64];
             snprintf(relative, sizeof relative, "tiny/%s", models[m]);
-            const char *input = check_data(relative), *out = fresh();
+            const char *input = check_data(relative), *out = check_fresh();
             if (CHECK_OK(quantize(input, schemes[s], out)))
                 expect_good(out, input, NULL);
         }
@@ -82,7 +74,7 @@ static void test_float(void) {
 }
 
 static void test_readers(void) {
-    const char *out = fresh();
+    const char *out = check_fresh();
     REQUIRE_OK(quantize(check_data("tiny/llama"), "mxfp4-w", out));
     expect_good(out, NULL, "vllm");
     expect_good(out, NULL, "transformers");
@@ -92,7 +84,7 @@ static void test_readers(void) {
     CHECK_CONTAINS(ht_error_message(), "nearest is vllm");
     CHECK(verification == NULL);
     CHECK_FAILS(ht_verify(ctx, "/nonexistent/model", NULL, NULL, &verification), HT_ERR_IO);
-    out = fresh();
+    out = check_fresh();
     REQUIRE_OK(quantize(check_data("tiny/gpt-oss"), "mxfp4-w", out));
     expect_bad(out, NULL, "vllm", "reader", "stacked experts");
 }
@@ -157,7 +149,7 @@ static void damage_config(const char *directory, const char *old, const char *ne
 }
 
 static const char *quantized(const char *scheme) {
-    const char *out = fresh();
+    const char *out = check_fresh();
     CHECK_OK(quantize(check_data("tiny/llama"), scheme, out));
     return out;
 }
@@ -197,7 +189,7 @@ static void test_bound_by_group(void) {
           "  - match: linear\n    scheme: mxfp4-w\n    options: {scale_rule: mse}\n",
           file);
     fclose(file);
-    const char *original = check_data("tiny/llama"), *out = fresh();
+    const char *original = check_data("tiny/llama"), *out = check_fresh();
     ht_quantize_options options = ht_quantize_options_default();
     options.recipe_path = recipe;
     REQUIRE_OK(ht_quantize_checkpoint(ctx, original, out, &options, NULL));

@@ -157,25 +157,33 @@ int check_f32(const float *got, const float *want, size_t count, double relative
     return 0;
 }
 
-static char *next_buffer(void) {
-    static char buffers[8][1024];
-    static unsigned next;
-    return buffers[next++ % 8];
+/* A path that stays valid until the program ends. */
+static const char *keep_path(const char *root, const char *name) {
+    static struct kept {
+        struct kept *before;
+        char path[1024];
+    } * kept;
+    struct kept *added = malloc(sizeof *added);
+    if (!added) {
+        perror("malloc");
+        exit(1);
+    }
+    added->before = kept;
+    kept = added;
+    snprintf(added->path, sizeof added->path, "%s/%s", root, name);
+    return added->path;
 }
 
 const char *check_data(const char *relative) {
-    char *path = next_buffer();
     const char *root = getenv("HALFTONE_TEST_ROOT");
-    snprintf(path, 1024, "%s/%s", root ? root : HT_TEST_ROOT "/tests/data", relative);
-    return path;
+    return keep_path(root ? root : HT_TEST_ROOT "/tests/data", relative);
 }
 
 const char *check_extra_data(const char *relative) {
     const char *root = getenv("HALFTONE_TEST_DATA");
     if (!root || !*root)
         return NULL;
-    char *path = next_buffer();
-    snprintf(path, 1024, "%s/%s", root, relative);
+    const char *path = keep_path(root, relative);
     return access(path, R_OK) == 0 ? path : NULL;
 }
 
@@ -189,4 +197,15 @@ const char *check_scratch(void) {
         }
     }
     return scratch;
+}
+
+const char *check_path(const char *name) {
+    return keep_path(check_scratch(), name);
+}
+
+const char *check_fresh(void) {
+    static unsigned next;
+    char name[32];
+    snprintf(name, sizeof name, "out%u", next++);
+    return check_path(name);
 }

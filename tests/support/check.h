@@ -76,11 +76,14 @@ int check_f32(const float *got, const float *want, size_t count, double relative
             return;                                                                                                    \
     } while (0)
 
-/* Path of a file under tests/data (the repository's own data). Static buffer, eight calls long. */
+/* Path of a file under tests/data (the repository's own data). Every path returned here stays valid to the end. */
 const char *check_data(const char *relative);
 /* Path under the larger set named by HALFTONE_TEST_DATA, or NULL when that is not set or the file is missing. */
 const char *check_extra_data(const char *relative);
 /* A fresh directory for this test program, removed at check_finish. */
 const char *check_scratch(void);
+/* A path in that directory: of this name, or one that no call gave before. Nothing is made there. */
+const char *check_path(const char *name);
+const char *check_fresh(void);
 
 #endif
