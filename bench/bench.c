@@ -14,6 +14,8 @@ static const bench_suite suites[] = {
     {"cast", "number formats: quantize and dequantize a matrix, one thread", bench_cast},
     {"matmul", "a quantized weight times activations, beside the same product in f32", bench_matmul},
     {"kernels", "the same product at every level of CPU features that this machine has", bench_kernels},
+    {"dense", "second moments of inputs beside OpenBLAS, one thread", bench_dense},
+    {"gptq", "a matrix by GPTQ beside one product of its size by OpenBLAS, one thread", bench_gptq},
     {"model", "prompt processing and generation with a model (--model)", bench_model},
 };
 

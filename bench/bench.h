@@ -30,7 +30,7 @@ typedef struct bench_row {
     double seconds;                   /* of one run, median */
     double seconds_low, seconds_high; /* a tenth of the runs took less, a tenth more; 0: not kept */
     double gmac_s, gflop_s, gb_s;     /* 0: has no such rate. gb_s counts bytes read and bytes written */
-    const char *probe;                /* "copy", "f32 matmul" */
+    const char *probe;                /* "copy", "f32 matmul"; "" with a rate of 0: this machine has none */
     double probe_rate; /* in the unit of the rate it is compared with: GB/s for copies, GFLOP/s for products */
     double fraction;   /* of the probe, medians of alternating runs */
 } bench_row;
@@ -55,7 +55,15 @@ typedef struct bench_suite {
 /* The suites; NULL past the end. */
 const bench_suite *bench_suite_at(size_t index);
 
-bench_run bench_cast, bench_matmul, bench_kernels, bench_model;
+bench_run bench_cast, bench_matmul, bench_kernels, bench_model, bench_dense, bench_gptq;
+
+/* Return from the function when a call fails. */
+#define HT_BENCH_TRY(call)                                                                                             \
+    do {                                                                                                               \
+        ht_status bench_status = (call);                                                                               \
+        if (bench_status != HT_OK)                                                                                     \
+            return bench_status;                                                                                       \
+    } while (0)
 
 /* --- Alternating measurement: bench.c ------------------------------------------------------------------------- */
 

@@ -15,10 +15,11 @@ typedef struct values {
 
 static const cli_option rows[] = {
     {"what", 'w', CLI_TEXT, offsetof(values, what), "NAME", NULL,
-     "only this format (cast) or scheme (matmul, kernels)"},
+     "only this format (cast, gptq) or scheme (matmul, kernels)"},
     {"model", 0, CLI_TEXT, offsetof(values, model), "MODEL", NULL, "directory of the model (model)"},
-    {"m", 'm', CLI_NUMBER, offsetof(values, m), "N", NULL, "rows of activations, or of the matrix to cast"},
-    {"n", 'n', CLI_NUMBER, offsetof(values, n), "N", NULL, "outputs of the weight"},
+    {"m", 'm', CLI_NUMBER, offsetof(values, m), "N", NULL,
+     "rows of activations (matmul, dense), or of the matrix to cast"},
+    {"n", 'n', CLI_NUMBER, offsetof(values, n), "N", NULL, "outputs of the weight (matmul, gptq)"},
     {"k", 'k', CLI_NUMBER, offsetof(values, k), "N", NULL, "inputs of the weight, or columns of the matrix to cast"},
     {"rounds", 0, CLI_NUMBER, offsetof(values, rounds), "N", "5", "alternating rounds that the medians are taken over"},
     {NULL, 0, CLI_FLAG, 0, NULL, NULL, NULL}};
@@ -52,9 +53,9 @@ static void add_json(json_t *all, const bench_row *row) {
     json_object_set_new(out, "gmac_s", rate(row->gmac_s));
     json_object_set_new(out, "gflop_s", rate(row->gflop_s));
     json_object_set_new(out, "gb_s", rate(row->gb_s));
-    json_object_set_new(out, "probe", cli_json_text(row->probe));
-    json_object_set_new(out, "probe_rate", cli_json_real(row->probe_rate));
-    json_object_set_new(out, "fraction", cli_json_real(row->fraction));
+    json_object_set_new(out, "probe", *row->probe ? cli_json_text(row->probe) : json_null());
+    json_object_set_new(out, "probe_rate", rate(row->probe_rate));
+    json_object_set_new(out, "fraction", rate(row->fraction));
     json_array_append_new(all, out);
 }
 
@@ -81,6 +82,11 @@ static void add(void *user, const bench_row *row) {
     cell(s->table, 1e3 * row->seconds, "");
     cell(s->table, row->gmac_s, "");
     cell(s->table, row->gb_s, "");
+    if (!*row->probe) {
+        cli_cell(s->table, "%s", "-");
+        cli_cell(s->table, "%s", "-");
+        return;
+    }
     cli_cell(s->table, "%s at %.3g %s", row->probe, row->probe_rate,
              strcmp(row->probe, "copy") == 0 ? "GB/s" : "GFLOP/s");
     cli_cell(s->table, "%s", cli_percent(row->fraction));

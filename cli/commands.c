@@ -100,14 +100,15 @@ static const cli_command commands[] = {
     {.name = "bench",
      .examples = "halftone bench cast --what mxfp4",
      .summary = "rates of this machine, each beside a yardstick",
-     .arguments = "cast|matmul|kernels|model",
+     .arguments = "cast|matmul|kernels|dense|gptq|model",
      .least = 1,
      .most = 1,
      .options = &cli_bench_options,
      .run = cli_bench,
      .details =
          "cast: formats from bf16 and to f32. matmul: quantized weights. kernels: one scheme at every level of CPU "
-         "features. model: prompt and generation. The yardstick alternates with the thing measured; the medians "
+         "features. dense: second moments of inputs, and gptq: whole matrices, both beside OpenBLAS where it is found. "
+         "model: prompt and generation. The yardstick alternates with the thing measured; the medians "
          "and their ratio are printed."},
     {.name = "doctor",
      .examples = "halftone doctor --kernels",

@@ -11,6 +11,7 @@
 #include <halftone/tokenizer.h>
 #include <halftone/recipe.h>
 #include <halftone/quant.h>
+#include <halftone/observe.h>
 #include <halftone/linear.h>
 #include <halftone/attention.h>
 #include <halftone/kernels.h>

@@ -13,6 +13,11 @@ expect 0 halftone bench matmul --what int4 -m 2 -n 64 -k 256 --rounds 1 --json >
 rows matmul.json
 expect 0 halftone bench kernels -m 1 -n 64 -k 256 --rounds 1 --json >kernels.json
 rows kernels.json
+expect 0 halftone bench dense -m 16 -k 32 --rounds 1 --json >dense.json
+rows dense.json
+expect 0 halftone bench gptq --what mxfp4 -n 16 -k 64 --rounds 1 --json >gptq.json
+rows gptq.json
+check "$(json gptq.json rows.#)" = 2
 expect 0 halftone bench model --model "$MODEL" --rounds 1 --json >model.json
 rows model.json
 expect 0 halftone bench cast --what mxfp8 -m 16 -k 256 --rounds 1 >text
