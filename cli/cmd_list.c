@@ -98,6 +98,35 @@ static void print_settings(void) {
     cli_table_print(table, stdout);
 }
 
+static void print_presets(void) {
+    static const cli_column columns[] = {{"preset", 0, 0},
+                                         {"schemes (the first row that fits)", 0, 0},
+                                         {"methods", 0, 0},
+                                         {"settings", 0, 0},
+                                         {"mode", 0, 0}};
+    ht_preset_info preset;
+    cli_table *table = cli_table_create(columns, 5);
+    for (size_t i = 0; ht_preset_list(i, &preset); i++) {
+        cli_cell(table, "%s", preset.name);
+        cli_cell(table, "%s", preset.schemes);
+        cli_cell(table, "%s", preset.method);
+        cli_cell(table, "%s", preset.set);
+        cli_cell(table, "%s", preset.mode);
+    }
+    putchar('\n');
+    cli_table_print(table, stdout);
+}
+
+static json_t *presets_json(void) {
+    json_t *presets = json_array();
+    ht_preset_info preset;
+    for (size_t i = 0; ht_preset_list(i, &preset); i++)
+        json_array_append_new(presets,
+                              json_pack("{s:s, s:s, s:s, s:s, s:s}", "name", preset.name, "schemes", preset.schemes,
+                                        "method", preset.method, "set", preset.set, "mode", preset.mode));
+    return presets;
+}
+
 static int print_json(const cli_call *call, size_t which) {
     json_t *out = cli_json_begin(call), *items = json_array();
     json_object_set_new(out, "what", json_string(tables[which].name));
@@ -114,6 +143,8 @@ static int print_json(const cli_call *call, size_t which) {
         json_array_append_new(items, row);
     }
     json_object_set_new(out, "items", items);
+    if (tables[which].at == method)
+        json_object_set_new(out, "presets", presets_json());
     return cli_json_end(out, CLI_DONE);
 }
 
@@ -133,8 +164,10 @@ static int print_text(const cli_call *call, size_t which) {
         cli_cell(table, "%s", e.aliases ? e.aliases : "");
     }
     cli_table_print(table, stdout);
-    if (tables[which].at == method)
+    if (tables[which].at == method) {
         print_settings();
+        print_presets();
+    }
     return CLI_DONE;
 }
 

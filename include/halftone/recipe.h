@@ -67,6 +67,17 @@ typedef struct ht_setting_info {
 /* Settings of a method by its name; 0 past the last. */
 HT_API int ht_setting_list(const char *method, size_t index, ht_setting_info *out);
 
+/* What a preset ("best", "fast") stands for, for schemes of these names (globs, separated by spaces). */
+typedef struct ht_preset_info {
+    const char *name;
+    const char *schemes;
+    const char *method; /* "smooth+gptq" */
+    const char *set;    /* "gptaq=0.5 input_rule=even"; "" */
+    const char *mode;   /* of calibration; "": the default */
+} ht_preset_info;
+/* Rows of the table of presets, the first that fits a scheme counts; 0 past the last. */
+HT_API int ht_preset_list(size_t index, ht_preset_info *out);
+
 typedef struct ht_recipe ht_recipe;
 
 /* A recipe from a file, from text, or the built-in one for a scheme (all linears of the decoder blocks incl. experts;

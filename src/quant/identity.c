@@ -60,6 +60,9 @@ ht_status ht_run_fingerprint(const ht_plan *plan, const ht_checkpoint *checkpoin
     ht_text_printf(out, "input=%016" PRIx64 "\n", input);
     ht_text_printf(out, "config=%016" PRIx64 "\n", config ? (uint64_t)XXH64(config, strlen(config), 0) : (uint64_t)0);
     ht_text_printf(out, "recipe=%016" PRIx64 "\n", (uint64_t)XXH64(plan->recipe->text, plan->recipe->text_bytes, 0));
+    if (*plan->recipe->presets)
+        ht_text_printf(out, "presets=%016" PRIx64 "\n",
+                       (uint64_t)XXH64(plan->recipe->presets, strlen(plan->recipe->presets), 0));
     ht_text_printf(out, "profile=%s\n", plan->profile->name);
     ht_text_printf(out, "scale_rule=%s\n", rule ? rule : "?");
     ht_text_printf(out, "scale_dtype=%s\n", options->scale_dtype == HT_BF16 ? "bf16" : "default");

@@ -8,6 +8,7 @@
 #include "quant/gptq.h"
 #include "quant/hqq.h"
 #include "quant/imatrix.h"
+#include "quant/presets.h"
 #include "quant/scaling.h"
 
 static unsigned range_and_mean(const ht_settings *settings) {
@@ -69,6 +70,9 @@ ht_status ht_method_find(const char *name, const ht_method **out) {
         ht_nearest_offer(&nearest, methods[i].item.name);
     }
     *out = NULL;
+    ht_preset_info preset;
+    for (size_t i = 0; ht_preset_list(i, &preset); i++)
+        ht_nearest_offer(&nearest, preset.name);
     return ht_fail(HT_ERR_ARGUMENT,
                    "method \"%.64s\" is unknown; the nearest is %s (`halftone list methods` shows all)", name,
                    nearest.found);

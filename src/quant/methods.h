@@ -42,7 +42,8 @@ typedef struct ht_method {
 
 /* Methods of a rule, by stage; the rounding one is always there. */
 typedef struct ht_chain {
-    char name[48]; /* canonical: "smooth+gptq", "rtn" */
+    char name[48];      /* canonical: "smooth+gptq", "rtn" */
+    const char *preset; /* "best": the scheme decides (presets.h), no stage is known yet; else NULL */
     const ht_method *stage[HT_STAGE_COUNT];
 } ht_chain;
 

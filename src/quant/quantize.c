@@ -26,6 +26,8 @@ static char *make_record(const ht_plan *plan, const ht_quantize_options *options
                             json_string(ht_option_value_name(HT_OPTION_SCALE_RULE, (int)options->scale_rule)));
     if (record && options->scale_dtype == HT_BF16)
         json_object_set_new(record, "scale_dtype", json_string("bf16"));
+    if (record && *plan->recipe->presets)
+        json_object_set_new(record, "presets", json_string(plan->recipe->presets));
     char *text = record ? json_dumps(record, JSON_COMPACT) : NULL;
     json_decref(record);
     return text;

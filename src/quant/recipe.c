@@ -18,6 +18,7 @@
 #include "base/nearest.h"
 #include "base/status.h"
 #include "io/profile.h"
+#include "quant/presets.h"
 #include "quant/samples.h"
 
 enum { LONGEST_RECIPE = 1 << 20, MESSAGE = 512 };
@@ -164,20 +165,29 @@ static ht_status read_scheme(reader *r, yaml_node_t *value, ht_rule *rule) {
     return placed(r, value, ht_scheme_parse(text, &rule->scheme));
 }
 
+/* A chain of methods, or a word that stands for one once the scheme is known. */
+static ht_status parse_method(const char *text, ht_chain *out) {
+    *out = (ht_chain){.preset = ht_preset_word(text)};
+    if (!out->preset)
+        return ht_chain_parse(text, out);
+    snprintf(out->name, sizeof out->name, "%s", out->preset);
+    return HT_OK;
+}
+
 /* "smooth+gptq", or the list [smooth, gptq]. */
 static ht_status read_method(reader *r, yaml_node_t *value, ht_rule *rule) {
     const char *text = NULL;
     char joined[MESSAGE] = "";
     if (value->type != YAML_SEQUENCE_NODE) {
         HT_TRY(scalar(r, value, "method", &text));
-        return placed(r, value, ht_chain_parse(text, rule ? &rule->chain : &r->chain));
+        return placed(r, value, parse_method(text, rule ? &rule->chain : &r->chain));
     }
     for (yaml_node_item_t *item = value->data.sequence.items.start; item < value->data.sequence.items.top; item++) {
         size_t used = strlen(joined);
         HT_TRY(scalar(r, node_at(r, *item), "method", &text));
         snprintf(joined + used, sizeof joined - used, "%s%s", used ? "+" : "", text);
     }
-    return placed(r, value, ht_chain_parse(joined, rule ? &rule->chain : &r->chain));
+    return placed(r, value, parse_method(joined, rule ? &rule->chain : &r->chain));
 }
 
 /* An option of the encoder, or a setting of a method. */
@@ -370,6 +380,26 @@ static ht_status check_settings(const reader *r, const yaml_node_t *root) {
     return HT_OK;
 }
 
+/* What the preset says takes the place of what neither the rule nor the recipe says. */
+static ht_status apply_preset(reader *r, ht_rule *rule) {
+    ht_recipe *recipe = r->recipe;
+    const ht_preset *preset = ht_preset_find(rule->chain.preset, &rule->scheme);
+    ht_settings settings = ht_settings_merge(&rule->settings, &recipe->settings);
+    ht_rule_options options = ht_rule_options_merge(&rule->options, &recipe->options);
+    HT_TRY(ht_preset_apply(preset, &rule->chain, &settings, &options));
+    for (size_t i = 0; i < HT_SETTING_COUNT; i++)
+        if (isnan(recipe->settings.value[i]))
+            rule->settings.value[i] = settings.value[i];
+    for (size_t i = 0; i < HT_OPTION_COUNT; i++)
+        if (recipe->options.value[i] == HT_OPTION_UNSET)
+            rule->options.value[i] = options.value[i];
+    if (preset->mode && !recipe->calibration.mode)
+        recipe->calibration.mode = ht_calibration_mode_find(preset->mode);
+    recipe->presets = ht_arena_printf(&recipe->arena, "%s%s of %s: %s%s%s\n", recipe->presets, preset->name,
+                                      rule->scheme.name, preset->method, *preset->set ? " " : "", preset->set);
+    return recipe->presets ? HT_OK : HT_ERR_MEMORY;
+}
+
 /* Fill in the default method and check that every method takes its scheme. */
 static ht_status finish_methods(reader *r) {
     if (!r->chain.name[0])
@@ -380,6 +410,8 @@ static ht_status finish_methods(reader *r) {
             continue;
         if (!rule->chain.name[0])
             rule->chain = r->chain;
+        if (rule->chain.preset)
+            HT_TRY(apply_preset(r, rule));
         rule->method = rule->chain.stage[HT_STAGE_ROUND];
         if (ht_chain_accepts(&rule->chain, &rule->scheme) != HT_OK)
             return ht_fail_prefix(HT_ERR_CORRUPT, "%s", rule->place);
@@ -456,6 +488,7 @@ ht_status ht_recipe_create(ht_context *ctx, const char *source, const char *yaml
     recipe->options = ht_rule_options_unset();
     recipe->settings = ht_settings_unset();
     recipe->gates = ht_gates_none();
+    recipe->presets = "";
     ht_arena_init(&recipe->arena, ctx);
     recipe->source = ht_arena_string(&recipe->arena, source, strlen(source));
     recipe->text = ht_arena_string(&recipe->arena, yaml, bytes);

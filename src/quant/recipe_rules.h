@@ -51,6 +51,7 @@ struct ht_recipe {
     ht_rule *rule;
     size_t count;
     size_t patterns;
+    const char *presets; /* what presets stood for, a line a rule: "best of mxfp4-w: gptq gptaq=0.5\n"; "" without */
 };
 
 /* A recipe of this text; source stands before messages. Fails with CORRUPT, MEMORY. */

@@ -7,6 +7,7 @@
  *                                                             method: gptq
  *                                                             options: {damp: 0.05}
  *
+ * A preset (--method best) is written out as what it stands for, so that the record says what was done.
  * It is YAML like a user's own, so that the output's record and the fingerprint of a run need to know recipes alone.
  * Refused: what means nothing for the scheme or the method, and anything that is not name=value.
  * SPDX-License-Identifier: BSD-3-Clause */
@@ -17,10 +18,12 @@
 
 #include "base/status.h"
 #include "base/text.h"
+#include "quant/presets.h"
 
 enum { LONGEST_NAME = 32 };
 
 typedef struct chosen {
+    const ht_preset *preset; /* NULL: a method was named */
     ht_scheme scheme;
     ht_chain chain;
     ht_rule_options options;
@@ -59,21 +62,54 @@ static ht_status write_options(chosen *c, const char *const *set, ht_text *optio
     return HT_OK;
 }
 
+/* The preset's words that the call does not set itself. */
+static ht_status write_preset(chosen *c, const char *const *set, ht_text *options) {
+    char word[2 * LONGEST_NAME];
+    for (const char *at = c->preset->set; *at; at += strspn(at, " ")) {
+        size_t length = strcspn(at, " "), name = strcspn(at, "=") + 1;
+        int said = 0;
+        for (size_t i = 0; set && set[i]; i++)
+            said |= strncmp(set[i], at, name) == 0;
+        snprintf(word, sizeof word, "%.*s", (int)length, at);
+        if (!said)
+            HT_TRY(take(c, word, options));
+        at += length;
+    }
+    return HT_OK;
+}
+
+static ht_status choose_method(chosen *c, const char *method) {
+    const char *preset = ht_preset_word(method);
+    c->preset = preset ? ht_preset_find(preset, &c->scheme) : NULL;
+    return ht_chain_parse(c->preset ? c->preset->method : method, &c->chain);
+}
+
+/* Lines before the rule: what it was called, and the mode that a preset asks for. */
+static void write_head(const chosen *c, ht_text *yaml) {
+    if (c->preset)
+        ht_text_printf(yaml, "# method %s\n", c->preset->name);
+    ht_text_printf(yaml, "version: 1\n");
+    if (c->preset && c->preset->mode)
+        ht_text_printf(yaml, "calibration: {mode: %s}\n", c->preset->mode);
+}
+
 ht_status ht_recipe_for_settings(ht_context *ctx, const char *scheme, const char *method, const char *const *set,
                                  ht_recipe **out) {
     *out = NULL;
     chosen c = {.options = ht_rule_options_unset(), .settings = ht_settings_unset()};
     HT_TRY(ht_scheme_parse(scheme, &c.scheme));
-    HT_TRY(ht_chain_parse(method ? method : "rtn", &c.chain));
+    HT_TRY(choose_method(&c, method ? method : "rtn"));
     HT_TRY(ht_chain_accepts(&c.chain, &c.scheme));
     ht_text options = {0}, yaml = {0};
     ht_status status = write_options(&c, set, &options);
+    if (status == HT_OK && c.preset)
+        status = write_preset(&c, set, &options);
+    write_head(&c, &yaml);
     if (status == HT_OK && options.length)
-        ht_text_printf(&yaml,
-                       "version: 1\nrules:\n  - match: linear\n    scheme: %s\n    method: %s\n    options: {%s}\n",
+        ht_text_printf(&yaml, "rules:\n  - match: linear\n    scheme: %s\n    method: %s\n    options: {%s}\n",
                        c.scheme.name, c.chain.name, options.data);
     else
-        ht_text_printf(&yaml, "version: 1\npreset: %s\nmethod: %s\n", c.scheme.name, c.chain.name);
+        ht_text_printf(&yaml, "preset: %s\nmethod: %s\n", c.scheme.name, c.chain.name);
     if (status == HT_OK)
         status = options.failed ? ht_text_check(&options) : ht_text_check(&yaml);
     char source[64];
