@@ -9,11 +9,12 @@
  *     f = fma(g, scale_x, f)      one scale per 256
  *     y = f * r + bias            r = fl(scale_x * unit) with a scale per row, else unit
  *
- * A weight with one scale per row is one unit over all of k when inputs have a scale per row too (f = (float)d *
- * scale_w), else its scale is left out of p and y = f * fl(scale_w * r) + bias. unit is ht_packed.unit. All rows of
- * this operation give the same bits. Where p are powers of two and the blocks of a chunk lie within a factor of 8,
- * every g is exact whatever the order, which is what lets a kernel add whole chunks as integers. Source: cpu-kernels
- * specification, sections 5.1, 5.3 and 5.4. */
+ * A weight whose panels have a head (a number for the matrix, as NVFP4's) is multiplied by it, or its reciprocal, at
+ * the end: y = f * fl(head * r) + bias. A weight with one scale per row is one unit over all of k when inputs have a
+ * scale per row too (f = (float)d * scale_w), else its scale is left out of p and y = f * fl(scale_w * r) + bias. unit
+ * is ht_packed.unit. All rows of this operation give the same bits. Where p are powers of two and the blocks of a chunk
+ * lie within a factor of 8, every g is exact whatever the order, which is what lets a kernel add whole chunks as
+ * integers. Source: cpu-kernels specification, sections 5.1, 5.3 and 5.4. */
 #ifndef HT_KERNELS_PRODUCT_H
 #define HT_KERNELS_PRODUCT_H
 
@@ -60,14 +61,19 @@ typedef struct ht_product {
 typedef void ht_product_fn(const ht_product *product, size_t n0, size_t n1, void *scratch);
 ht_product_fn ht_product_ref, ht_product_strip_fma, ht_product_strip_avx512vnni, ht_product_small_avx512vnni;
 
+/* Weights that integer products take: all whose values are integers, and of those the ones whose groups are blocks of
+ * 32 or more. */
+int ht_product_takes_integers(const ht_packed *packed);
+int ht_product_takes_blocks(const ht_packed *packed);
+
 /* Outputs that one call is best given, and the scratch of a call with so many. */
 size_t ht_product_step(const ht_packed *packed, size_t m);
 size_t ht_product_scratch(const ht_packed *packed, size_t m);
 
-/* k of one unit of sums of this product: 32 to 256, or 0 for the whole of k. */
+/* k of one unit of sums of this product: 16 to 256, or 0 for the whole of k. */
 static inline size_t ht_product_unit(const ht_packed *packed, ht_span span) {
     size_t group = packed->group ? packed->group : span == HT_SPAN_ROW ? 0 : HT_KCHUNK;
-    return span == HT_SPAN_32 ? HT_BLOCK : group;
+    return span == HT_SPAN_32 && (!group || group > HT_BLOCK) ? HT_BLOCK : group;
 }
 
 #endif

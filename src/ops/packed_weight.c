@@ -41,7 +41,9 @@ int ht_packed_wanted(const ht_context *ctx, const ht_weight *weight, const ht_fo
     if (!input && compute != HT_COMPUTE_FAST)
         return refuse(why, "its inputs stay floats unless compute is fast");
     *span = input ? HT_SPAN_ROW : HT_SPAN_32;
-    return ht_packed_layout(weight, packed, why);
+    if (!ht_packed_layout(weight, packed, why))
+        return 0;
+    return ht_product_takes_blocks(packed) ? 1 : refuse(why, "its values are no integers times a scale per 32 or more");
 }
 
 struct packing {

@@ -389,7 +389,10 @@ static void test_table(void) {
     CHECK_INT(ht_kernel_list(ctx, rows, &info), 0);
     for (int operation = 0; operation < HT_OPERATION_COUNT; operation++) {
         ht_weight any = {0};
-        CHECK(ht_kernel_choose((ht_operation)operation, 0, &any, 1) != NULL);
+        ht_packed integers = {.is_integer = 1}, floats = {.is_integer = 0};
+        CHECK(ht_kernel_choose((ht_operation)operation, 0, &any, 1) != NULL ||
+              (ht_kernel_choose_packed((ht_operation)operation, 0, &integers, 1) != NULL &&
+               ht_kernel_choose_packed((ht_operation)operation, 0, &floats, 1) == NULL));
     }
     ht_context_destroy(ctx);
 }

@@ -14,6 +14,8 @@
 
 #include <string.h> /* memcpy, memset */
 
+#include "format/codebook.h"
+#include "format/map.h"
 #include "format/pack.h"
 #include "format/tile.h"
 #include "kernels/body/units.h"
@@ -73,7 +75,18 @@ static void pack_block(unsigned bits, const uint8_t *codes, size_t stride, uint8
 
 static size_t scale_index(const ht_packed *packed, const ht_weight *weight, size_t row, size_t group) {
     size_t across = packed->group ? (weight->cols + packed->group - 1) / packed->group : 1;
-    return (weight->format.block_rows ? row : 0) * across + group;
+    return (weight->format.block_rows ? row / weight->format.block_rows : 0) * across + group;
+}
+
+/* A scale as f32, of formats that store one or nest it. */
+static float stored_scale(const ht_packed *packed, const ht_weight *weight, const ht_planes *planes, size_t index) {
+    const ht_format *f = &weight->format;
+    if (!f->block2)
+        return ht_scale_load(f->scale, planes->plane[HT_PLANE_SCALES], index);
+    size_t across = weight->cols / packed->group, nests = (across + f->block2 - 1) / f->block2;
+    const float *scale2 = planes->plane[HT_PLANE_SCALES2];
+    return ht_map_unsigned_8[((const uint8_t *)planes->plane[HT_PLANE_SCALES])[index]] *
+           scale2[index / across * nests + index % across / f->block2];
 }
 
 static uint32_t float_bits(float x) {
@@ -87,11 +100,11 @@ static int pack_scale(const ht_packed *packed, const ht_weight *weight, const ht
                       uint8_t *chunk) {
     const ht_format *f = &weight->format;
     const uint8_t *scales = planes->plane[HT_PLANE_SCALES], *zeros = planes->plane[HT_PLANE_ZEROS];
-    if (packed->scale == HT_PACKED_SCALE_E8M0) {
+    if (packed->scale == HT_PACKED_SCALE_E8M0 || packed->scale == HT_PACKED_SCALE_E4M3) {
         chunk[to] = scales[from];
-        return scales[from] != 255;
+        return packed->scale == HT_PACKED_SCALE_E4M3 || scales[from] != 255;
     }
-    uint32_t bits = float_bits(ht_scale_load(f->scale, scales, from));
+    uint32_t bits = float_bits(stored_scale(packed, weight, planes, from));
     if (packed->scale == HT_PACKED_SCALE_BF16) {
         chunk[2 * to] = (uint8_t)(bits >> 16);
         chunk[2 * to + 1] = (uint8_t)(bits >> 24);
@@ -121,13 +134,21 @@ static int pack_chunk_scales(const ht_packed *packed, const ht_weight *weight, c
     return 1;
 }
 
-static void pack_row_scales(const ht_packed *packed, const ht_weight *weight, const ht_planes *planes, size_t panel,
-                            uint8_t *out) {
-    memset(out, 0, packed->head_bytes);
-    for (size_t column = 0; column < HT_PANEL && panel * HT_PANEL + column < weight->rows; column++) {
-        size_t from = scale_index(packed, weight, panel * HT_PANEL + column, 0);
-        store_word(out + 4 * column,
-                   float_bits(ht_scale_load(weight->format.scale, planes->plane[HT_PLANE_SCALES], from)));
+/* What is before the chunks; see ht_packed_head. */
+static void pack_head(const ht_packed *packed, const ht_weight *weight, const ht_planes *planes, size_t panel,
+                      uint8_t *out) {
+    const ht_codebook *book = ht_codebook_at(weight->format.variant);
+    for (size_t column = 0; column < HT_PANEL; column++) {
+        size_t row = panel * HT_PANEL + column;
+        float value = 0;
+        if (packed->head == HT_PACKED_HEAD_TABLE)
+            value = book->value[column];
+        else if (packed->head != HT_PACKED_HEAD_ROWS)
+            value = *(const float *)planes->plane[HT_PLANE_GLOBAL];
+        else if (row < weight->rows)
+            value = ht_scale_load(weight->format.scale, planes->plane[HT_PLANE_SCALES],
+                                  scale_index(packed, weight, row, 0));
+        store_word(out + 4 * column, float_bits(value));
     }
 }
 
@@ -138,8 +159,8 @@ int ht_pack_panel(const ht_packed *packed, const ht_weight *weight, size_t index
     uint8_t *codes = scratch;
     for (size_t column = 0; column < HT_PANEL; column++)
         row_codes(packed, weight, &planes, panel * HT_PANEL + column, codes + column * stride);
-    if (!packed->group)
-        pack_row_scales(packed, weight, &planes, panel, out);
+    if (packed->head_bytes)
+        pack_head(packed, weight, &planes, panel, out);
     for (size_t c = 0; c < packed->chunks; c++) {
         uint8_t *chunk = out + packed->head_bytes + c * packed->chunk_bytes;
         if (packed->group && !pack_chunk_scales(packed, weight, &planes, panel, c, chunk))
@@ -152,13 +173,6 @@ int ht_pack_panel(const ht_packed *packed, const ht_weight *weight, size_t index
 }
 
 /* --- back -------------------------------------------------------------------------------------------------------- */
-
-static float row_scale(const uint8_t *panel, size_t column) {
-    uint32_t bits = load_word(panel + 4 * column);
-    float scale;
-    memcpy(&scale, &bits, sizeof scale);
-    return scale;
-}
 
 /* Code of (column, k inside a block). */
 static unsigned code_at(const ht_packed *packed, const uint8_t *block, size_t column, size_t k) {
@@ -173,19 +187,34 @@ static unsigned code_at(const ht_packed *packed, const uint8_t *block, size_t co
     return code;
 }
 
+/* What a code stands for at scale 1. */
+static float code_value(const ht_packed *packed, const uint8_t *panel, unsigned code, int zero) {
+    if (packed->element == HT_PACKED_LUT)
+        return head_value(panel, code);
+    if (!packed->is_integer)
+        return ht_element_decode(packed->dtype, code);
+    return (float)((packed->bits < 7 ? packed->table[code] : (int)code) - packed->offset - zero) * packed->unit;
+}
+
+static float scale_at(const ht_packed *packed, const uint8_t *panel, const uint8_t *chunk, size_t k, size_t column) {
+    if (!packed->group)
+        return head_value(panel, column);
+    float scale = chunk_scale(packed, chunk, k % HT_KCHUNK / packed->group, column);
+    if (packed->head == HT_PACKED_HEAD_MULTIPLIES)
+        return scale * head_value(panel, column);
+    return packed->head == HT_PACKED_HEAD_DIVIDES ? scale / head_value(panel, column) : scale;
+}
+
 void ht_packed_row(const ht_packed *packed, const uint8_t *panels, size_t row, float *out) {
     const uint8_t *panel = panels + row / HT_PANEL * packed->panel_bytes;
-    size_t column = row % HT_PANEL;
+    size_t column = row % HT_PANEL, before = packed->scale_bytes + packed->zero_bytes;
     for (size_t k = 0; k < packed->cols; k++) {
         const uint8_t *chunk = ht_packed_chunk(packed, panel, k / HT_KCHUNK);
-        const uint8_t *block =
-            chunk + packed->scale_bytes + packed->zero_bytes + k % HT_KCHUNK / HT_BLOCK * packed->block_bytes;
-        unsigned code = code_at(packed, block, column, k % HT_BLOCK);
-        int value = (packed->bits < 7 ? packed->table[code] : (int)code) - packed->offset;
-        size_t group = packed->group ? k % HT_KCHUNK / packed->group : 0;
+        const uint8_t *block = chunk + before + k % HT_KCHUNK / HT_BLOCK * packed->block_bytes;
+        int zero = 0;
         if (packed->has_zeros)
-            value -= (int8_t)chunk[packed->scale_bytes + group * HT_PANEL + column];
-        float scale = packed->group ? chunk_scale(packed, chunk, group, column) : row_scale(panel, column);
-        out[k] = (float)value * packed->unit * scale;
+            zero = (int8_t)chunk[packed->scale_bytes + k % HT_KCHUNK / packed->group * HT_PANEL + column];
+        out[k] = code_value(packed, panel, code_at(packed, block, column, k % HT_BLOCK), zero) *
+                 scale_at(packed, panel, chunk, k, column);
     }
 }

@@ -40,6 +40,14 @@ size_t ht_int8_rows_bytes(ht_span span, size_t m, size_t cols) {
            round_up(scale_count(span, m, x.chunks) * sizeof(float), ALIGN);
 }
 
+int ht_product_takes_integers(const ht_packed *packed) {
+    return packed->is_integer;
+}
+
+int ht_product_takes_blocks(const ht_packed *packed) {
+    return packed->is_integer && (!packed->group || packed->group >= HT_BLOCK);
+}
+
 size_t ht_product_step(const ht_packed *packed, size_t m) {
     size_t few = packed->rows / STRIP; /* short matrices: pieces of half a strip share out better */
     return m <= SMALL_M && few < 16 ? STRIP / 2 : STRIP;
@@ -112,27 +120,18 @@ static float whole_sum(const struct output *o) {
     return (float)d;
 }
 
-static float row_scale(const struct output *o) {
-    uint32_t bits = 0;
-    float scale;
-    for (size_t i = 0; i < 4; i++)
-        bits |= (uint32_t)o->panel[4 * o->column + i] << (8 * i);
-    memcpy(&scale, &bits, sizeof scale);
-    return scale;
-}
-
 static float output_value(const struct output *o) {
     const ht_packed *w = o->product->weight;
     const ht_int8_rows *x = o->product->x;
     size_t unit = ht_product_unit(w, x->span);
     float f = 0, r = x->span == HT_SPAN_ROW ? x->scales[o->row] * w->unit : w->unit;
     if (!unit)
-        return whole_sum(o) * row_scale(o) * r;
+        return whole_sum(o) * head_scale(w, o->panel, o->column) * r;
     for (size_t c = 0; c < x->chunks; c++) {
         float g = chunk_sum(o, c, unit);
         f = x->span == HT_SPAN_256 ? fmaf(g, x->scales[c * x->m + o->row], f) : f + g;
     }
-    return w->group ? f * r : f * (row_scale(o) * r);
+    return w->head_bytes ? f * (head_scale(w, o->panel, o->column) * r) : f * r;
 }
 
 void ht_product_ref(const ht_product *product, size_t n0, size_t n1, void *scratch) {

@@ -227,12 +227,12 @@ static void finish(const ht_product *product, const uint8_t *panel, size_t i, si
     const ht_int8_rows *x = product->x;
     int whole = !ht_product_unit(w, x->span);
     float r = x->span == HT_SPAN_ROW ? x->scales[i] * w->unit : w->unit, scale[HT_PANEL];
-    if (!w->group)
-        memcpy(scale, panel, sizeof scale);
+    for (size_t j = 0; w->head_bytes && j < HT_PANEL; j++)
+        scale[j] = head_scale(w, panel, j);
     for (size_t j = 0; j < HT_PANEL && n + j < n1; j++) {
         int32_t sum;
         memcpy(&sum, f + j, sizeof sum);
-        float y = whole ? (float)sum * scale[j] * r : f[j] * (w->group ? r : scale[j] * r);
+        float y = whole ? (float)sum * scale[j] * r : f[j] * (w->head_bytes ? scale[j] * r : r);
         product->y[i * product->y_stride + n + j] = product->bias ? y + product->bias[n + j] : y;
     }
 }

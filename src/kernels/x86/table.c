@@ -12,7 +12,7 @@ enum {
 };
 
 static int is_half_or_whole_byte(const ht_packed *packed) {
-    return packed->bits == 4 || packed->bits == 8;
+    return ht_product_takes_blocks(packed) && (packed->bits == 4 || packed->bits == 8);
 }
 
 const ht_kernel_row ht_kernel_rows_arch[] = {
@@ -25,12 +25,14 @@ const ht_kernel_row ht_kernel_rows_arch[] = {
      .fn.product = ht_product_small_avx512vnni},
     {.operation = HT_OPERATION_PRODUCT,
      .name = "int8_strip_avx512vnni",
-     .formats = "all packed",
+     .formats = "packed integers, groups from 32",
+     .takes = ht_product_takes_blocks,
      .needs = VNNI,
      .fn.product = ht_product_strip_avx512vnni},
     {.operation = HT_OPERATION_PRODUCT,
      .name = "int8_strip_avx2",
-     .formats = "all packed",
+     .formats = "packed integers, groups from 32",
+     .takes = ht_product_takes_blocks,
      .needs = HT_CPU_AVX2 | HT_CPU_FMA,
      .fn.product = ht_product_strip_fma},
     {.operation = HT_OPERATION_QUANTIZE_ROWS,

@@ -51,8 +51,10 @@ static inline void vnni_finish(const ht_product *product, int whole, size_t i, s
     const ht_int8_rows *x = product->x;
     __mmask16 mask = vnni_columns(product, n, n1);
     float r = x->span == HT_SPAN_ROW ? x->scales[i] * w->unit : w->unit;
-    if (!w->group) {
+    if (w->head_bytes) {
         __m512 s = _mm512_loadu_ps((const float *)(const void *)(product->panels + n / HT_PANEL * w->panel_bytes));
+        if (w->head == HT_PACKED_HEAD_DIVIDES)
+            s = _mm512_div_ps(_mm512_set1_ps(1), s);
         f = whole ? _mm512_mul_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_castps_si512(f)), s), _mm512_set1_ps(r))
                   : _mm512_mul_ps(f, _mm512_mul_ps(s, _mm512_set1_ps(r)));
     } else {
