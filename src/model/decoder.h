@@ -120,6 +120,10 @@ size_t ht_projection_jobs(const ht_projection *projection, size_t expert, const 
 /* act.out = experts(act.normed) of a sparse layer. */
 ht_status ht_experts_pass(ht_pass *pass);
 
+/* The `slots` best experts of a token, best first, and the shares of those that count (experts_per_token). score
+ * [experts]: the router's; changed. */
+void ht_experts_route(const ht_model *model, float *score, size_t slots, int32_t *chosen, float *share);
+
 /* act.gated = gate(act.gate_up) for `rows` rows. */
 ht_status ht_gate_rows(ht_model *model, const ht_layer *layer, size_t rows);
 

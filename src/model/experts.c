@@ -45,27 +45,31 @@ static void choose_best(const float *score, size_t experts, size_t k, int32_t *c
     }
 }
 
+void ht_experts_route(const ht_model *model, float *score, size_t slots, int32_t *chosen, float *share) {
+    const ht_decoder_config *c = &model->config;
+    ht_softmax_fn *softmax = model->kernels.of[HT_OPERATION_SOFTMAX].softmax;
+    size_t k = c->experts_per_token;
+    int first = c->architecture->router == HT_ROUTER_SOFTMAX_FIRST;
+    float max;
+    double sum = first ? softmax(score, c->experts, -INFINITY, score, &max) : 0;
+    choose_best(score, c->experts, slots, chosen);
+    for (size_t n = 0; n < k; n++)
+        share[n] = score[chosen[n]];
+    if (!first)
+        sum = softmax(share, k, -INFINITY, share, &max);
+    else if (c->normalize_experts)
+        for (size_t n = sum = 0; n < k; n++)
+            sum += (double)share[n];
+    for (size_t n = 0; n < k; n++)
+        share[n] = (float)((double)share[n] / sum);
+}
+
 static void route_rows(void *arg, size_t row, size_t count) {
     const struct experts *x = arg;
-    const ht_decoder_config *c = &x->model->config;
-    ht_softmax_fn *softmax = x->model->kernels.of[HT_OPERATION_SOFTMAX].softmax;
-    size_t k = c->experts_per_token, slots = x->slots;
-    int first = c->architecture->router == HT_ROUTER_SOFTMAX_FIRST;
-    for (size_t i = row; i < row + count; i++) {
-        float *score = x->model->act.router + i * c->experts, *share = x->model->act.share + i * slots, max;
-        int32_t *chosen = x->model->act.chosen + i * slots;
-        double sum = first ? softmax(score, c->experts, -INFINITY, score, &max) : 0;
-        choose_best(score, c->experts, slots, chosen);
-        for (size_t n = 0; n < k; n++)
-            share[n] = score[chosen[n]];
-        if (!first)
-            sum = softmax(share, k, -INFINITY, share, &max);
-        else if (c->normalize_experts)
-            for (size_t n = sum = 0; n < k; n++)
-                sum += (double)share[n];
-        for (size_t n = 0; n < k; n++)
-            share[n] = (float)((double)share[n] / sum);
-    }
+    const ht_activations *act = &x->model->act;
+    for (size_t i = row; i < row + count; i++)
+        ht_experts_route(x->model, act->router + i * x->model->config.experts, x->slots, act->chosen + i * x->slots,
+                         act->share + i * x->slots);
 }
 
 /* Rows of `gathered` by expert, tokens in order within each. */
