@@ -71,6 +71,7 @@ typedef struct ht_plan_tensor {
     double loss, rtn_loss; /* output error per token: of the codes chosen, and of rounding to nearest */
     double damping;        /* largest that was used, relative to the mean of diag H */
     uint64_t tokens;       /* that the statistics of its inputs are made of */
+    double sparsity;       /* share of zeros, where the method prunes; else 0 */
     size_t dead_columns, saturated, fallbacks; /* inputs always zero; scales at their end; matrices with a fallback */
 } ht_plan_tensor;
 

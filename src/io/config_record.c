@@ -33,7 +33,8 @@ static int same_text(const char *a, const char *b) {
 static int same_group(const ht_profile_request *a, const ht_profile_request *b) {
     return ht_format_equal(&a->weight, &b->weight) && a->has_input == b->has_input &&
            (!a->has_input || (ht_format_equal(&a->input, &b->input) && a->input_rule == b->input_rule)) &&
-           a->scale_rule == b->scale_rule && same_text(a->method, b->method) && same_text(a->scheme, b->scheme);
+           a->scale_rule == b->scale_rule && same_text(a->method, b->method) && same_text(a->scheme, b->scheme) &&
+           same_text(a->sparsity, b->sparsity);
 }
 
 size_t ht_group_requests(const ht_profile_request *requests, size_t count, size_t *group, size_t *first) {
@@ -57,6 +58,8 @@ json_t *ht_group_record(const ht_profile_request *request) {
                   request->method ? request->method : "rtn");
     if (request->scheme)
         json_object_set_new(record, "scheme", json_string(request->scheme));
+    if (*request->sparsity)
+        json_object_set_new(record, "sparsity", json_string(request->sparsity));
     if (request->has_input) {
         ht_format_name(&request->input, input, sizeof input);
         json_object_set_new(record, "input", json_string(input));

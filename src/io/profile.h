@@ -37,6 +37,7 @@ typedef struct ht_profile_request {
     const char *scheme;       /* canonical name; may be NULL */
     const char *method;       /* "rtn"; may be NULL */
     ht_scale_rule scale_rule; /* of the weights */
+    char sparsity[16];        /* zeros among the weights: "2:4", "0.5"; "" none */
 } ht_profile_request;
 
 typedef enum ht_component_kind {

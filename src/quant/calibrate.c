@@ -279,6 +279,8 @@ static void sum_up(ht_plan *plan) {
         tensor->tokens += row->tokens;
         tensor->dead_columns += row->dead_columns;
         tensor->saturated += row->saturated;
+        if (!isnan(row->sparsity)) /* of matrices of one shape */
+            tensor->sparsity += row->sparsity / (double)plan->job[row->tensor].layout->batch;
         if (row->fallback && !tensor->fallbacks++)
             tensor->fallback = row->fallback;
     }

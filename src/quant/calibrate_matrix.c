@@ -15,6 +15,7 @@
 #include "base/status.h"
 #include "quant/calibrate.h"
 #include "quant/decode.h"
+#include "quant/prune.h"
 
 /* A matrix at work. */
 typedef struct work {
@@ -135,6 +136,8 @@ static void note_result(work *w, const ht_matrix_result *result) {
     w->row.dead_columns = result->dead_columns;
     w->row.saturated = result->saturated;
     w->row.fallback = result->fallback;
+    if (ht_sparsity_of(&w->job->settings).share > 0)
+        w->row.sparsity = ht_prune_share(w->decoded, w->job->layout->rows * w->job->layout->cols);
 }
 
 static ht_status choose_codes(work *w) {

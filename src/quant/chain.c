@@ -65,3 +65,10 @@ ht_status ht_chain_accepts(const ht_chain *chain, const ht_scheme *scheme) {
             HT_TRY(chain->stage[stage]->accepts(scheme));
     return HT_OK;
 }
+
+ht_status ht_chain_fits(const ht_chain *chain, const ht_scheme *scheme, const ht_settings *settings) {
+    for (int stage = 0; stage < HT_STAGE_COUNT; stage++)
+        if (chain->stage[stage] && chain->stage[stage]->fits)
+            HT_TRY(chain->stage[stage]->fits(scheme, settings));
+    return HT_OK;
+}

@@ -145,6 +145,7 @@ static ht_status walk(work *w, double shrink) {
                             .block = (size_t)s->value[HT_SETTING_BLOCK],
                             .second = p->input->second,
                             .shrink = shrink,
+                            .sparsity = ht_sparsity_of(s),
                             .sweeps = (size_t)s->value[HT_SETTING_SWEEPS],
                             .planes = &w->result->planes,
                             .error = w->result->decoded};

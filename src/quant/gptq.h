@@ -9,6 +9,7 @@
 
 #include "quant/grid.h"
 #include "quant/matrix.h"
+#include "quant/prune.h"
 
 /* The method (matrix.h). */
 ht_matrix_fn ht_gptq_matrix;
@@ -59,6 +60,7 @@ typedef struct ht_gptq_walk {
     size_t block;            /* columns of a lazy block */
     const ht_planes *planes; /* hold a rounding to nearest; get the result */
     float *error;            /* [rows, cols] scratch: w - q by position */
+    ht_sparsity sparsity;    /* share of zeros, chosen on the way (SparseGPT) */
     const float *second;     /* for sweeps: H, upper triangle */
     double shrink;           /* of the factor */
     size_t sweeps;           /* of coordinate descent after the walk */

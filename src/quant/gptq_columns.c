@@ -9,7 +9,11 @@
  * plain f32 in the order of columns, so the result does not depend on threads. Where units of scales stay together in
  * the order, a block holds whole units and scales can be chosen from t when a unit is reached (at_group, searched);
  * otherwise all scales are fixed before: those of the rounding to nearest, or searched on the weights.
- * Source: Frantar et al. 2022, arXiv:2210.17323, with the errors kept instead of the weights (left-looking).
+ * With a sparsity, columns become zero where that costs least, pivot_k t_k^2; they count as rounded to 0, so that what
+ * follows makes up for them, too. Chosen for a run of columns when it is reached: neighbours of the pattern, a unit, a
+ * block; or from the weights for the whole row, where the order tears neighbours apart.
+ * Source: Frantar et al. 2022, arXiv:2210.17323, with the errors kept instead of the weights (left-looking); Frantar
+ * and Alistarh 2023, arXiv:2301.00774 (SparseGPT).
  * SPDX-License-Identifier: BSD-3-Clause */
 #include <math.h>   /* INFINITY */
 #include <string.h> /* memcpy */
@@ -20,13 +24,15 @@
 #include "ops/dense.h"
 #include "quant/gptq.h"
 
-enum { STRIP = 8 }; /* rows of a task */
+enum { STRIP = 8, LEAST_RUN = 64, MOST_RUN = 8192 }; /* rows of a task; columns of which a share becomes zero */
 
 typedef struct state {
     ht_gptq_walk *walk;
     size_t units, cells; /* of a row */
     ht_grid_cell *cell;  /* [rows, units * cells of a unit] */
     uint8_t *code;       /* [rows, cols] */
+    uint8_t *pruned;     /* [rows, cols] columns that become zero; NULL: none do */
+    size_t run;          /* positions for which that is chosen together; 0: before the walk */
     float *target;       /* [rows, block] */
     size_t block, first, end;
     int at_entry;         /* scales are chosen when their unit is reached */
@@ -41,6 +47,79 @@ static ht_grid_cell *cells_of(const state *s, size_t row, size_t unit) {
 static size_t strip_end(const ht_grid *grid, size_t index) {
     return (index + 1) * STRIP < grid->rows ? (index + 1) * STRIP : grid->rows;
 }
+
+/* --- Zeros ---------------------------------------------------------------------------------------------------- */
+
+static int is_pruned(const state *s, size_t row, size_t column) {
+    return s->pruned && s->pruned[row * s->walk->grid->cols + column];
+}
+
+/* The first of n columns that stand side by side in the file, whole groups of the pattern; SIZE_MAX: they do not. */
+static size_t first_of_neighbours(const ht_gptq_walk *walk, size_t position, size_t n) {
+    size_t low = SIZE_MAX, high = 0, group = walk->sparsity.group;
+    for (size_t i = position; i < position + n; i++) {
+        low = walk->order[i] < low ? walk->order[i] : low;
+        high = walk->order[i] > high ? walk->order[i] : high;
+    }
+    return high - low + 1 == n && low % group == 0 && (n % group == 0 || high + 1 == walk->grid->cols) ? low : SIZE_MAX;
+}
+
+static int holds_groups(const ht_gptq_walk *walk, size_t run) {
+    for (size_t at = 0; at < walk->grid->cols; at += run)
+        if (first_of_neighbours(walk, at, walk->grid->cols - at < run ? walk->grid->cols - at : run) == SIZE_MAX)
+            return 0;
+    return 1;
+}
+
+/* Positions for which zeros are chosen together: as few as the pattern and the choice of scales allow. */
+static size_t run_length(const state *s) {
+    const ht_gptq_walk *walk = s->walk;
+    const size_t tries[] = {s->at_entry ? walk->grid->unit : walk->sparsity.group, walk->grid->unit, s->block};
+    if (!walk->sparsity.group)
+        return s->block >= LEAST_RUN && s->block <= MOST_RUN ? s->block : 0;
+    for (size_t i = 0; i < sizeof tries / sizeof *tries; i++)
+        if (tries[i] <= MOST_RUN && s->block % tries[i] == 0 && holds_groups(walk, tries[i]))
+            return tries[i];
+    return 0;
+}
+
+/* What it costs to drop what is left of a column; one that never had an input costs nothing. */
+static float cost_of_zero(const ht_gptq_walk *walk, size_t position, float t) {
+    return walk->diagonal[walk->order[position]] > 0 ? (float)(walk->factor->pivot[position] * (double)t * (double)t)
+                                                     : 0;
+}
+
+/* Zeros among n positions, from their targets. */
+static void prune_run(const state *s, size_t row, size_t position, size_t n, const float *target) {
+    const ht_gptq_walk *walk = s->walk;
+    float cost[MOST_RUN];
+    uint8_t mark[MOST_RUN], *pruned = s->pruned + row * walk->grid->cols;
+    size_t low = walk->sparsity.group ? first_of_neighbours(walk, position, n) : SIZE_MAX;
+    for (size_t i = 0; i < n; i++)
+        cost[low == SIZE_MAX ? i : walk->order[position + i] - low] = cost_of_zero(walk, position + i, target[i]);
+    ht_prune_choose(&walk->sparsity, cost, n, mark);
+    for (size_t i = 0; i < n; i++)
+        pruned[walk->order[position + i]] = mark[low == SIZE_MAX ? i : walk->order[position + i] - low];
+}
+
+/* Zeros of whole rows, from the weights. */
+static ht_status prune_rows(void *arg, size_t index, size_t worker) {
+    const state *s = arg;
+    const ht_gptq_walk *walk = s->walk;
+    size_t cols = walk->grid->cols;
+    float *cost;
+    (void)worker;
+    HT_TRY(ht_allocate_raw(walk->ctx, cols, sizeof *cost, "costs of zeros", &cost));
+    for (size_t r = index * STRIP; r < strip_end(walk->grid, index); r++) {
+        for (size_t i = 0; i < cols; i++)
+            cost[walk->order[i]] = cost_of_zero(walk, i, walk->weight[r * cols + walk->order[i]]);
+        ht_prune_choose(&walk->sparsity, cost, cols, s->pruned + r * cols);
+    }
+    ht_release(walk->ctx, cost);
+    return HT_OK;
+}
+
+/* --- Scales ---------------------------------------------------------------------------------------------------- */
 
 /* Scales before the walk: as rounded to nearest, or searched on the weights. */
 static ht_status prepare_rows(void *arg, size_t index, size_t worker) {
@@ -73,10 +152,11 @@ static void unrounded(const state *s, size_t row, size_t position, const float *
     memcpy(t, target, grid->unit * sizeof *t);
     for (size_t i = 0; i < grid->unit; i++) {
         const float *feed = walk->factor->feed + (position + i) * grid->cols + position;
-        float e = weight[walk->order[position + i]] - t[i];
+        size_t column = walk->order[position + i];
+        float value = is_pruned(s, row, column) ? 0 : t[i], e = weight[column] - value;
         for (size_t j = i + 1; j < grid->unit; j++)
             t[j] += e * feed[j];
-        x[walk->order[position + i] % grid->unit] = t[i];
+        x[column % grid->unit] = value;
     }
 }
 
@@ -92,9 +172,9 @@ static double trial(const state *s, size_t row, size_t position, const float *ta
     for (size_t i = 0; i < grid->unit && cost < most; i++) {
         const float *feed = walk->factor->feed + (position + i) * grid->cols + position;
         size_t column = walk->order[position + i];
-        float value;
+        float aim = is_pruned(s, row, column) ? 0 : t[i], value;
         uint8_t code;
-        ht_grid_round(grid, cells + column % grid->unit / grid->width, t + i, 1, &value, &code);
+        ht_grid_round(grid, cells + column % grid->unit / grid->width, &aim, 1, &value, &code);
         double difference = (double)t[i] - (double)value;
         cost += walk->factor->pivot[position + i] * difference * difference;
         float e = weight[column] - value;
@@ -149,6 +229,8 @@ static void choose_unit(const state *s, size_t row, size_t position, const float
     search_by_trial(s, row, position, target, cells, least);
 }
 
+/* --- The walk ------------------------------------------------------------------------------------------------- */
+
 /* One row through the block. */
 static void walk_row(const state *s, size_t row) {
     const ht_gptq_walk *walk = s->walk;
@@ -158,11 +240,13 @@ static void walk_row(const state *s, size_t row) {
     float *target = s->target + row * s->block, *error = walk->error + row * cols + s->first;
     for (size_t i = 0; i < length; i++) {
         size_t position = s->first + i, column = walk->order[position];
+        if (s->pruned && s->run && i % s->run == 0)
+            prune_run(s, row, position, length - i < s->run ? length - i : s->run, target + i);
         if (s->at_entry && position % grid->unit == 0)
             choose_unit(s, row, position, target + i);
         const ht_grid_cell *cell = cells_of(s, row, column / grid->unit) + column % grid->unit / grid->width;
-        float value;
-        ht_grid_round(grid, cell, target + i, 1, &value, s->code + row * cols + column);
+        float aim = is_pruned(s, row, column) ? 0 : target[i], value;
+        ht_grid_round(grid, cell, &aim, 1, &value, s->code + row * cols + column);
         float e = weight[column] - value;
         error[i] = e;
         const float *feed = walk->factor->feed + position * cols + s->first;
@@ -230,6 +314,8 @@ static void sweep_row(const state *s, size_t row) {
     for (size_t i = 0; i < cols; i++) {
         size_t column = walk->order[i];
         const float *h = s->damped + i * cols;
+        if (is_pruned(s, row, column))
+            continue;
         float t = weight[column] + (g[i] - error[i] * h[i]) / h[i], value;
         uint8_t code, *old = &s->code[row * cols + column];
         const ht_grid_cell *cell = cells_of(s, row, column / grid->unit) + column % grid->unit / grid->width;
@@ -281,6 +367,8 @@ static ht_status sweep(state *s) {
 static ht_status walk_blocks(state *s) {
     const ht_gptq_walk *walk = s->walk;
     size_t cols = walk->grid->cols, rows = walk->grid->rows, tasks = (rows + STRIP - 1) / STRIP;
+    if (s->pruned && !s->run)
+        HT_TRY(ht_parallel_for(walk->ctx, tasks, prune_rows, s));
     HT_TRY(ht_parallel_for(walk->ctx, tasks, prepare_rows, s));
     for (s->first = 0; s->first < cols; s->first = s->end) {
         HT_TRY(ht_context_check_cancelled(walk->ctx));
@@ -316,9 +404,12 @@ ht_status ht_gptq_walk_columns(ht_gptq_walk *walk) {
     s.at_entry = walk->scales != HT_SCALES_ORIGINAL && walk->together && !grid->shared && grid->unit <= HT_GRID_UNIT &&
                  grid->cols % grid->unit == 0;
     s.block = block_length(walk, s.at_entry);
+    s.run = walk->sparsity.share > 0 ? run_length(&s) : 0;
     ht_status status = ht_allocate(walk->ctx, grid->rows * s.cells, sizeof *s.cell, "scales of a matrix", &s.cell);
     if (status == HT_OK)
         status = ht_allocate_raw(walk->ctx, grid->rows * grid->cols, 1, "codes of a matrix", &s.code);
+    if (status == HT_OK && walk->sparsity.share > 0)
+        status = ht_allocate_raw(walk->ctx, grid->rows * grid->cols, 1, "zeros of a matrix", &s.pruned);
     if (status == HT_OK)
         status = ht_allocate_raw(walk->ctx, grid->rows * s.block, sizeof *s.target, "a block of columns", &s.target);
     if (status == HT_OK)
@@ -328,6 +419,7 @@ ht_status ht_gptq_walk_columns(ht_gptq_walk *walk) {
         walk->saturated += grid->format.family == HT_FAMILY_NVFP4 && s.cell[i].code[0] == 0x7e;
     ht_release(walk->ctx, s.cell);
     ht_release(walk->ctx, s.code);
+    ht_release(walk->ctx, s.pruned);
     ht_release(walk->ctx, s.target);
     ht_release(walk->ctx, s.damped);
     ht_release(walk->ctx, s.pull);

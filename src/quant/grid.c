@@ -32,6 +32,18 @@ ht_status ht_grid_supports(const ht_format *format) {
     return ht_fail(HT_ERR_UNSUPPORTED, "codes of %s cannot be chosen one by one: use the method rtn", name);
 }
 
+ht_status ht_grid_has_zero(const ht_format *format) {
+    const ht_grid_family *family = find(format);
+    char name[64];
+    int whole = format->zero == HT_DTYPE_NONE || format->zero == HT_I8 || format->zero == HT_U8 ||
+                format->zero == HT_I32; /* a zero point that is a float leaves a rest */
+    if (format->family == HT_FAMILY_PLAIN || (family && family->zero && whole))
+        return HT_OK;
+    ht_format_name(format, name, sizeof name);
+    return ht_fail(HT_ERR_UNSUPPORTED, "%s cannot hold pruned weights: it has no code that is 0 under every scale",
+                   name);
+}
+
 ht_status ht_grid_create(const ht_format *format, const ht_row_options *how, size_t rows, size_t cols, float global,
                          ht_grid *out) {
     HT_TRY(ht_grid_supports(format));

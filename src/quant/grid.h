@@ -42,6 +42,7 @@ typedef struct ht_grid_family {
     ht_family family;
     uint16_t variant; /* GGUF's type number; elsewhere 0 */
     uint16_t cells;   /* of a unit */
+    int zero;         /* rounding 0 gives 0, under every scale */
     void (*load)(const ht_grid *grid, const ht_planes *planes, size_t row, size_t unit, ht_grid_cell *cells);
     void (*round)(const ht_grid *grid, const ht_grid_cell *cell, const float *x, size_t n, float *values,
                   uint8_t *codes);
@@ -75,6 +76,8 @@ ht_status ht_grid_create(const ht_format *format, const ht_row_options *how, siz
                          ht_grid *out);
 /* HT_OK, or UNSUPPORTED naming the format. */
 ht_status ht_grid_supports(const ht_format *format);
+/* HT_OK when a value that is 0 stays 0 under every scale (pruned weights), or UNSUPPORTED naming the format. */
+ht_status ht_grid_has_zero(const ht_format *format);
 
 void ht_grid_load(const ht_grid *grid, const ht_planes *planes, size_t row, size_t unit, ht_grid_cell *cells);
 

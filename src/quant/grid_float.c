@@ -93,6 +93,7 @@ static void byte_store(const ht_grid *grid, const ht_planes *planes, size_t row,
 
 const ht_grid_family ht_grid_mx = {.family = HT_FAMILY_MX,
                                    .cells = 1,
+                                   .zero = 1,
                                    .load = mx_load,
                                    .round = round_multiplied,
                                    .store = byte_store,
@@ -131,6 +132,7 @@ static void nvfp4_round(const ht_grid *grid, const ht_grid_cell *cell, const flo
 
 const ht_grid_family ht_grid_nvfp4 = {.family = HT_FAMILY_NVFP4,
                                       .cells = 1,
+                                      .zero = 1,
                                       .load = nvfp4_load,
                                       .round = nvfp4_round,
                                       .store = byte_store,
@@ -162,6 +164,7 @@ static void float8_store(const ht_grid *grid, const ht_planes *planes, size_t ro
 
 const ht_grid_family ht_grid_float8 = {.family = HT_FAMILY_FLOAT8,
                                        .cells = 1,
+                                       .zero = 1,
                                        .load = float8_load,
                                        .round = round_divided,
                                        .store = float8_store,

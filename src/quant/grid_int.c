@@ -169,6 +169,7 @@ static int int_vary(const ht_grid *grid, const ht_grid_cell *from, int step, ht_
 
 const ht_grid_family ht_grid_int = {.family = HT_FAMILY_INT,
                                     .cells = 1,
+                                    .zero = 1,
                                     .load = int_load,
                                     .round = int_round,
                                     .store = int_store,
@@ -247,6 +248,7 @@ static void book_store(const ht_grid *grid, const ht_planes *planes, size_t row,
 
 const ht_grid_family ht_grid_codebook = {.family = HT_FAMILY_CODEBOOK,
                                          .cells = 1,
+                                         .zero = 1,
                                          .load = book_load,
                                          .round = book_round,
                                          .store = book_store,

@@ -15,6 +15,7 @@
 #include "base/pool.h"
 #include "base/status.h"
 #include "ops/dense.h"
+#include "quant/prune.h"
 
 enum { CHUNK_ROWS = 1024, CHUNK_COLS = 256, ROUND_ROWS = 16 };
 
@@ -76,7 +77,20 @@ typedef struct rounding {
     const ht_matrix_problem *problem;
     const ht_matrix_result *result;
     size_t step; /* rows of a slice */
+    ht_sparsity sparsity;
 } rounding;
+
+/* The slice with its least weights zero: in `decoded`, which is rounded in place by way of the planes. */
+static void prune_slice(const rounding *r, size_t first, size_t rows, uint8_t *pruned, float *measure) {
+    const ht_matrix_problem *p = r->problem;
+    for (size_t row = first; row < first + rows; row++) {
+        const float *from = p->weight + row * p->cols;
+        float *to = r->result->decoded + row * p->cols;
+        ht_prune_row(&r->sparsity, from, p->input, p->cols, measure, pruned);
+        for (size_t j = 0; j < p->cols; j++)
+            to[j] = pruned[j] ? 0 : from[j];
+    }
+}
 
 static ht_status round_slice(void *arg, size_t index, size_t worker) {
     const rounding *r = arg;
@@ -84,12 +98,21 @@ static ht_status round_slice(void *arg, size_t index, size_t worker) {
     (void)worker;
     size_t first = index * r->step, rows = least(r->step, p->rows - first);
     ht_planes planes = ht_planes_at_row(p->format, &r->result->planes, p->cols, first);
-    HT_TRY(ht_format_quantize(p->format, p->how, p->weight + first * p->cols, HT_F32, rows, p->cols, &planes));
-    return ht_format_dequantize(p->format, &planes, rows, p->cols, r->result->decoded + first * p->cols);
+    const float *weight = p->weight + first * p->cols;
+    float *decoded = r->result->decoded + first * p->cols;
+    if (r->sparsity.share > 0) {
+        float *measure;
+        HT_TRY(ht_allocate_raw(p->ctx, p->cols, sizeof *measure + 1, "measures of a row", &measure));
+        prune_slice(r, first, rows, (uint8_t *)(measure + p->cols), measure);
+        ht_release(p->ctx, measure);
+        weight = decoded;
+    }
+    HT_TRY(ht_format_quantize(p->format, p->how, weight, HT_F32, rows, p->cols, &planes));
+    return ht_format_dequantize(p->format, &planes, rows, p->cols, decoded);
 }
 
 ht_status ht_matrix_round(const ht_matrix_problem *problem, const char *reason, ht_matrix_result *result) {
-    rounding r = {problem, result, problem->rows};
+    rounding r = {problem, result, problem->rows, ht_sparsity_of(problem->settings)};
     size_t step = ht_format_row_step(problem->format);
     if (step != SIZE_MAX) /* some slices, each a multiple of the step */
         r.step = (ROUND_ROWS + step - 1) / step * step;

@@ -9,6 +9,7 @@
 #include "quant/hqq.h"
 #include "quant/imatrix.h"
 #include "quant/presets.h"
+#include "quant/prune.h"
 #include "quant/scaling.h"
 
 static unsigned range_and_mean(const ht_settings *settings) {
@@ -47,9 +48,15 @@ static const ht_method methods[] = {
      .accepts = ht_imatrix_accepts,
      .matrix = ht_imatrix_matrix,
      .moments = ht_imatrix_moments},
+    {.item = {"wanda", "pruning by magnitude and input, row by row; what is left is rounded; needs text", ""},
+     .needs_data = 1,
+     .fits = ht_sparsity_accepts,
+     .matrix = ht_wanda_matrix,
+     .moments = ht_wanda_moments},
     {.item = {"gptq", "column by column, each rounding error made up for by the columns that follow; needs text", ""},
      .needs_data = 1,
      .accepts = ht_gptq_accepts,
+     .fits = ht_sparsity_accepts,
      .matrix = ht_gptq_matrix,
      .moments = ht_gptq_moments},
 };

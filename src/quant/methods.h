@@ -31,9 +31,11 @@ typedef struct ht_method {
     ht_stage stage;
     int needs_data;                                /* calibration text */
     ht_status (*accepts)(const ht_scheme *scheme); /* HT_OK, or why this scheme cannot be had; NULL: takes all */
-    ht_rows_fn *quantize_rows;                     /* for methods that see rows one by one */
-    ht_cast_fn *cast_rows;                         /* instead of it, where decoding on the way is cheaper */
-    ht_matrix_fn *matrix;                          /* for methods that see a whole matrix and what goes into it */
+    /* HT_OK, or why these settings do not go with the scheme; NULL: all do. */
+    ht_status (*fits)(const ht_scheme *scheme, const ht_settings *settings);
+    ht_rows_fn *quantize_rows; /* for methods that see rows one by one */
+    ht_cast_fn *cast_rows;     /* instead of it, where decoding on the way is cheaper */
+    ht_matrix_fn *matrix;      /* for methods that see a whole matrix and what goes into it */
     /* What `matrix` wants to know of the inputs, of ht_moment, under these settings; NULL: nothing. */
     unsigned (*moments)(const ht_settings *settings);
     ht_status (*scales)(const struct ht_scaling_problem *problem, float *scale); /* stage SCALE: scaling.h */
@@ -54,6 +56,9 @@ int ht_chain_has(const ht_chain *chain, const ht_method *method);
 int ht_chain_needs_data(const ht_chain *chain);
 /* HT_OK when every method of the chain takes the scheme. */
 ht_status ht_chain_accepts(const ht_chain *chain, const ht_scheme *scheme);
+
+/* HT_OK when the methods take the scheme under these settings, resolved. */
+ht_status ht_chain_fits(const ht_chain *chain, const ht_scheme *scheme, const ht_settings *settings);
 
 /* The row of that name, case ignored. Fails with ARGUMENT, naming the nearest. */
 ht_status ht_method_find(const char *name, const ht_method **out);

@@ -14,6 +14,7 @@
 
 #include "base/status.h"
 #include "quant/driver.h"
+#include "quant/prune.h"
 
 ht_quantize_options ht_quantize_options_default(void) {
     return (ht_quantize_options){.scale_dtype = HT_F32};
@@ -21,18 +22,21 @@ ht_quantize_options ht_quantize_options_default(void) {
 
 ht_profile_request ht_job_request(const ht_job *job) {
     const ht_parameter *parameter = job->parameter;
-    return (ht_profile_request){.name = parameter->name,
-                                .rank = parameter->rank,
-                                .batch = parameter->weight.batch,
-                                .rows = parameter->weight.rows,
-                                .cols = parameter->weight.cols,
-                                .weight = job->layout ? job->layout->format : job->scheme.weight,
-                                .has_input = job->scheme.has_input,
-                                .input = job->scheme.input,
-                                .input_rule = job->scheme.input_rule,
-                                .scheme = job->scheme.name,
-                                .method = job->rule->chain.name,
-                                .scale_rule = job->row.scale_rule};
+    ht_profile_request request = {.name = parameter->name,
+                                  .rank = parameter->rank,
+                                  .batch = parameter->weight.batch,
+                                  .rows = parameter->weight.rows,
+                                  .cols = parameter->weight.cols,
+                                  .weight = job->layout ? job->layout->format : job->scheme.weight,
+                                  .has_input = job->scheme.has_input,
+                                  .input = job->scheme.input,
+                                  .input_rule = job->scheme.input_rule,
+                                  .scheme = job->scheme.name,
+                                  .method = job->rule->chain.name,
+                                  .scale_rule = job->row.scale_rule};
+    if (job->class == HT_CLASS_LINEAR || job->class == HT_CLASS_EXPERT) /* others have no inputs to go by */
+        ht_sparsity_name(&job->settings, request.sparsity);
+    return request;
 }
 
 /* --- One parameter ---------------------------------------------------------------------------------------- */
@@ -58,7 +62,7 @@ ht_status ht_plan_refuse(ht_plan *plan, size_t index, const char *reason) {
 }
 
 /* Options in force: what the call says, then the rule, then the recipe's defaults. MX weights search unless told. */
-static void resolve_options(ht_plan *plan, ht_job *job, const ht_rule_options *call) {
+static ht_status resolve_options(ht_plan *plan, ht_job *job, const ht_rule_options *call) {
     job->options = ht_rule_options_merge(call, &job->rule->options);
     job->options = ht_rule_options_merge(&job->options, &plan->recipe->options);
     job->scheme = job->rule->scheme;
@@ -67,6 +71,9 @@ static void resolve_options(ht_plan *plan, ht_job *job, const ht_rule_options *c
     job->settings = ht_settings_resolve(&job->settings, job->rule->chain.name);
     if (job->scheme.weight.family == HT_FAMILY_MX && job->row.scale_rule == HT_SCALE_DEFAULT)
         job->row.scale_rule = HT_SCALE_MSE;
+    if (ht_chain_fits(&job->rule->chain, &job->scheme, &job->settings) != HT_OK)
+        return ht_fail_prefix(HT_ERR_ARGUMENT, "%s", job->rule->place);
+    return HT_OK;
 }
 
 static ht_status lay_out(ht_plan *plan, size_t index) {
@@ -113,7 +120,7 @@ static ht_status decide(ht_plan *plan, size_t index, const ht_rule_options *call
                              : ht_class_reason(job->class);
     if (!job->rule || job->rule->keep)
         return HT_OK;
-    resolve_options(plan, job, call);
+    HT_TRY(resolve_options(plan, job, call));
     return lay_out(plan, index);
 }
 

@@ -18,10 +18,10 @@ static const ht_preset presets[] = {
     {"best", "mxfp4-w", "gptq", "gptaq=0.5", NULL},
     {"best", "mxfp4 nvfp4 mxfp8 fp8", "smooth+gptq", "hessian=quantized", NULL},
     {"best", "mxfp4-a8 fp8-tensor fp8-block int8 int?-a8", "gptq", "hessian=quantized", NULL},
-    {"best", "nf4 q8_0", "rtn", "", NULL},
+    {"best", "nf4 q8_0 bf16", "rtn", "", NULL},
     {"best", "*", "gptq", "", NULL},
     {"fast", "mxfp4 nvfp4 mxfp8 fp8 mxfp4-a8 fp8-tensor fp8-block int8 int?-a8", "gptq", "hessian=quantized", NULL},
-    {"fast", "nf4 q8_0", "rtn", "", NULL},
+    {"fast", "nf4 q8_0 bf16", "rtn", "", NULL},
     {"fast", "*", "gptq", "", NULL},
 };
 

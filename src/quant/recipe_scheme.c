@@ -32,7 +32,7 @@ typedef struct chosen {
 
 /* One name=value of the command line: checked, and appended to the YAML of the rule's options. */
 static ht_status take(chosen *c, const char *word, ht_text *yaml) {
-    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-+.";
+    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-+.:";
     char name[LONGEST_NAME];
     const char *equal = strchr(word, '=');
     size_t length = equal ? (size_t)(equal - word) : 0;

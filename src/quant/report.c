@@ -19,6 +19,7 @@ ht_report_matrix ht_report_matrix_of(size_t tensor, size_t entry) {
                               .held_out_loss = unknown,
                               .held_out_rtn_loss = unknown,
                               .damping = unknown,
+                              .sparsity = unknown,
                               .seconds = unknown};
 }
 

@@ -27,6 +27,7 @@ typedef struct ht_report_matrix {
     double loss, rtn_loss, held_out_loss, held_out_rtn_loss; /* output error per token, summed; NaN */
     double damping;                                          /* relative to the mean of diag H; NaN, 0: none */
     size_t dead_columns, saturated;
+    double sparsity;      /* share of zeros, where the method prunes; NaN */
     double seconds;       /* NaN */
     const char *fallback; /* what replaced the method and why; NULL: nothing did */
 } ht_report_matrix;

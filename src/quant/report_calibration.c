@@ -14,8 +14,8 @@ enum { MOST_FALLBACKS = 200 };
 
 /* What is known of all matrices together. */
 typedef struct overview {
-    size_t matrices, better, dead_columns, dead_matrices, saturated, fallbacks, damped;
-    double least_damping, most_damping;
+    size_t matrices, better, dead_columns, dead_matrices, saturated, fallbacks, damped, pruned;
+    double least_damping, most_damping, zeros;
     double loss, rtn_loss, held_out, held_out_rtn;
 } overview;
 
@@ -28,6 +28,10 @@ static overview look_over(const ht_run_report *report) {
         o.dead_matrices += m->dead_columns > 0;
         o.saturated += m->saturated;
         o.fallbacks += m->fallback != NULL;
+        if (m->sparsity > 0) {
+            o.pruned++;
+            o.zeros += m->sparsity;
+        }
         if (isfinite(m->loss) && isfinite(m->rtn_loss)) {
             o.loss += m->loss;
             o.rtn_loss += m->rtn_loss;
@@ -81,6 +85,11 @@ static void overview_table(ht_text *out, const ht_run_report *report, const over
     ht_text_printf(out, "%zu, in %zu matrices</td></tr>\n", o->dead_columns, o->dead_matrices);
     row(out, "scales at the end of their range");
     ht_text_printf(out, "%zu</td></tr>\n", o->saturated);
+    if (o->pruned) {
+        row(out, "zeros among the weights");
+        ht_page_percent(out, o->zeros / (double)o->pruned);
+        ht_text_printf(out, " on average, in %zu pruned matrices</td></tr>\n", o->pruned);
+    }
     row(out, "fallbacks");
     ht_text_printf(out, "%zu</td></tr>\n", o->fallbacks);
     if (report->spilled_bytes) {

@@ -52,6 +52,7 @@ static json_t *matrix_row(const ht_report_matrix *m, int *failed) {
     set(row, "damping", real(m->damping), failed);
     set(row, "dead_columns", count(m->dead_columns), failed);
     set(row, "saturated", count(m->saturated), failed);
+    set(row, "sparsity", real(m->sparsity), failed);
     set(row, "seconds", real(m->seconds), failed);
     set(row, "fallback", text(m->fallback ? m->fallback : ""), failed);
     return row;

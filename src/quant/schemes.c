@@ -64,6 +64,7 @@ static const scheme_row schemes[] = {
     {.item = {"fp8-w", "e4m3 weights, a scale per row", "fp8a16"}, .weight = "fp8-row"},
     {.item = {"nf4", "NF4 (16 normal quantiles, block 64, double quantized scales) weights", ""}, .weight = "nf4"},
     {.item = {"nf4-flat", "NF4 weights with f32 scales", ""}, .weight = "nf4_flat"},
+    {.item = {"bf16", "bf16 weights as they are, for methods that prune", ""}, .weight = "bf16"},
     {.item = {"q4_0", "GGUF Q4_0 blocks", ""}, .weight = "q4_0"},
     {.item = {"q4_k", "GGUF Q4_K blocks", ""}, .weight = "q4_k"},
     {.item = {"q5_k", "GGUF Q5_K blocks", ""}, .weight = "q5_k"},

@@ -21,6 +21,8 @@
     X(GPTAQ)      /* alpha; 0: off */                                                                                  \
     X(SHRINK)     /* pull of H towards its diagonal, 0..1; negative: chosen on held-out text */                        \
     X(SWEEPS)     /* coordinate descent over all codes after the walk: how often */                                    \
+    X(SPARSITY)   /* share of the weights of a row that become zero */                                                 \
+    X(PATTERN)    /* none, 2:4, 4:8 */                                                                                 \
     X(ALPHA)      /* exponent of smoothing */                                                                          \
     X(GRID)       /* points of a search */                                                                             \
     X(DUO)        /* AWQ: weight statistics beside those of the inputs */                                              \
@@ -44,6 +46,7 @@ enum { HT_ORDER_NONE, HT_ORDER_STATIC, HT_ORDER_GAR, HT_ORDER_DESC_ACT };
 enum { HT_SCALES_ORIGINAL, HT_SCALES_AT_GROUP, HT_SCALES_SEARCHED };
 enum { HT_HESSIAN_FLOAT, HT_HESSIAN_QUANTIZED };
 enum { HT_PLACEMENT_FUSE };
+enum { HT_PATTERN_NONE, HT_PATTERN_2_4, HT_PATTERN_4_8 };
 
 /* `method` below: a name of the methods table, or several joined by '+' ("smooth+gptq"), which know what any of them
  * knows; NULL in ht_settings_set: any method. */

@@ -43,10 +43,10 @@ ht_status ht_run_note_experts(ht_run *run, const ht_report_coverage *row) {
 static ht_status read_matrix(ht_run *run, const char *line) {
     size_t tensor, entry, dead, saturated;
     unsigned long long tokens;
-    double v[6];
+    double v[7];
     int end = 0;
-    if (sscanf(line, "matrix %zu %zu %llu %la %la %la %la %la %zu %zu %la%n", &tensor, &entry, &tokens, &v[0], &v[1],
-               &v[2], &v[3], &v[4], &dead, &saturated, &v[5], &end) != 11 ||
+    if (sscanf(line, "matrix %zu %zu %llu %la %la %la %la %la %zu %zu %la %la%n", &tensor, &entry, &tokens, &v[0],
+               &v[1], &v[2], &v[3], &v[4], &dead, &saturated, &v[5], &v[6], &end) != 12 ||
         tensor >= run->plan->count || !ht_run_is_done(run, tensor) || line[end] != ' ')
         return HT_OK;
     char *text = ht_arena_string(&run->plan->arena, line + end + 1, strcspn(line + end + 1, "\n"));
@@ -62,7 +62,8 @@ static ht_status read_matrix(ht_run *run, const char *line) {
                                                        .damping = v[4],
                                                        .dead_columns = dead,
                                                        .saturated = saturated,
-                                                       .seconds = v[5],
+                                                       .sparsity = v[5],
+                                                       .seconds = v[6],
                                                        .fallback = *text ? text : NULL});
 }
 
@@ -137,10 +138,10 @@ ht_status ht_tally_log_add(ht_run *run, size_t job) {
     for (size_t i = 0; i < report->matrices; i++) {
         const ht_report_matrix *row = &report->matrix[i];
         if (row->tensor == job)
-            ht_text_printf(&text, "matrix %zu %zu %llu %a %a %a %a %a %zu %zu %a %s\n", row->tensor, row->entry,
+            ht_text_printf(&text, "matrix %zu %zu %llu %a %a %a %a %a %zu %zu %a %a %s\n", row->tensor, row->entry,
                            (unsigned long long)row->tokens, row->loss, row->rtn_loss, row->held_out_loss,
-                           row->held_out_rtn_loss, row->damping, row->dead_columns, row->saturated, row->seconds,
-                           row->fallback ? row->fallback : "");
+                           row->held_out_rtn_loss, row->damping, row->dead_columns, row->saturated, row->sparsity,
+                           row->seconds, row->fallback ? row->fallback : "");
     }
     ht_text_printf(&text, "%zu %a\n", job, run->plan->tensor[job].error);
     return append(run, &text);

@@ -66,6 +66,8 @@ ht_status ht_verify_group(const ht_verify_run *v, const char *name, int is_linea
     *ignored = strength != 0;
     const char *key;
     json_t *each, *groups = json_object_get(v->quant, "config_groups");
+    if (!groups)
+        groups = json_object_get(v->quant, "groups"); /* of the profile plain */
     json_object_foreach(groups, key, each) {
         HT_TRY(meant_by(json_object_get(each, "targets"), name, length, is_linear, &strength));
         if (!strength || strength >= best)

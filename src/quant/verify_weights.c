@@ -3,6 +3,7 @@
  *     scales       finite and not negative; no NaN codes among e8m0 and e4m3 scales
  *     values       no decoded value is NaN or Inf
  *     round-trip   MX: quantizing the decoded values again gives the same values
+ *     sparsity     where the record says that weights were pruned: the zeros are there, in each group of a pattern
  *     error        |w - w'| <= c * A, where A is the largest |w| of those that share the scale; of methods that move
  *                  weights to make up for one another's errors (gptq): the whole within half of its norm; of
  *                  transformed weights (smooth+..., rotate+...): not asked, they are others than the original's
@@ -24,6 +25,7 @@
 #include "io/json.h"
 #include "ops/cast.h"
 #include "quant/decode.h"
+#include "quant/prune.h"
 
 /* Bound of the error over the largest value of the block.
  *
@@ -62,6 +64,7 @@ typedef struct piece_result {
     size_t not_finite, first_not_finite;
     size_t unstable, first_unstable;
     size_t beyond, first_beyond;
+    size_t dense, first_dense, zeros; /* groups of a pattern with too few zeros; all zeros */
     float worst;
     double error, reference; /* sums of squares, where weights may have moved */
 } piece_result;
@@ -72,7 +75,8 @@ typedef struct weight_check {
     size_t piece, pieces, values;
     int round_trip;
     int moved; /* by the method: no bound for each weight */
-    double bound;
+    double bound, farthest;
+    ht_sparsity sparsity;
     float whole_amax; /* formats with one scale: of the original */
     float floor;      /* NVFP4: what the smallest block scale cannot represent */
     float *numbers;   /* by worker: decoded, original or decoded again */
@@ -85,6 +89,19 @@ static void look_at_values(piece_result *result, const float *x, size_t first, s
     for (size_t i = 0; i < count; i++)
         if (!isfinite(x[i]) && !result->not_finite++)
             result->first_not_finite = first + i;
+}
+
+static void look_at_zeros(const weight_check *w, piece_result *result, const float *x, size_t first, size_t rows) {
+    size_t cols = w->parameter->weight.cols, group = w->sparsity.group ? w->sparsity.group : cols;
+    for (size_t at = 0, count; at < rows * cols; at += count) {
+        size_t left = cols - at % cols, zeros = 0;
+        count = left < group ? left : group;
+        for (size_t i = at; i < at + count; i++)
+            zeros += x[i] == 0;
+        result->zeros += zeros;
+        if (w->sparsity.group && zeros < count / 2 && !result->dense++)
+            result->first_dense = first + at;
+    }
 }
 
 static ht_status look_at_round_trip(const weight_check *w, piece_result *result, const float *x, float *again,
@@ -156,6 +173,8 @@ static ht_status look(void *arg, size_t index, size_t worker) {
     piece_result result = {0};
     HT_TRY(ht_read_rows(w->ctx, w->parameter, entry, row, rows, y));
     look_at_values(&result, y, first, rows * weight->cols);
+    if (w->sparsity.share > 0)
+        look_at_zeros(w, &result, y, first, rows);
     if (w->round_trip)
         HT_TRY(look_at_round_trip(w, &result, y, x, w->planes + worker * w->planes_bytes, first, rows));
     if (w->original) {
@@ -234,7 +253,7 @@ static void look_at_plane(ht_finding *finding, const ht_parameter *parameter, ht
 /* --- One parameter ---------------------------------------------------------------------------------------- */
 
 typedef struct findings {
-    ht_finding scales, values, round_trip, error;
+    ht_finding scales, values, round_trip, sparsity, error;
 } findings;
 
 static void place(char text[96], const ht_parameter *parameter, size_t entry, size_t index) {
@@ -243,6 +262,26 @@ static void place(char text[96], const ht_parameter *parameter, size_t entry, si
         snprintf(text, 96, "[%zu, %zu, %zu]", entry, index / cols, index % cols);
     else
         snprintf(text, 96, "[%zu, %zu]", index / cols, index % cols);
+}
+
+/* Of a share, each run of at least 64 columns may lack a part of one. */
+static void report_zeros(findings *f, const weight_check *w) {
+    const ht_weight *weight = &w->parameter->weight;
+    size_t zeros = 0, dense = 0, all = weight->batch * weight->rows * weight->cols;
+    for (size_t i = 0; i < weight->batch * w->pieces; i++) {
+        const piece_result *r = &w->result[i];
+        char at[96];
+        zeros += r->zeros;
+        if (!r->dense || dense++)
+            continue;
+        place(at, w->parameter, i / w->pieces, r->first_dense);
+        ht_find(&f->sparsity, "%s has too few zeros for %zu:%zu at %s", w->parameter->name, w->sparsity.group / 2,
+                w->sparsity.group, at);
+    }
+    if (!w->sparsity.group && (double)zeros < (w->sparsity.share - 1.0 / 64) * (double)all)
+        ht_find(&f->sparsity, "%s has %.3g of zeros, its group says %.3g", w->parameter->name,
+                (double)zeros / (double)all, w->sparsity.share);
+    f->sparsity.looked++;
 }
 
 static void report(findings *f, const weight_check *w) {
@@ -267,8 +306,10 @@ static void report(findings *f, const weight_check *w) {
                     name, at, (double)r->worst, w->bound);
         }
     }
-    if (error > FARTHEST * FARTHEST * reference)
-        ht_find(&f->error, "%s is off by %.3g of its norm, more than %.3g", name, sqrt(error / reference), FARTHEST);
+    if (error > w->farthest * w->farthest * reference)
+        ht_find(&f->error, "%s is off by %.3g of its norm, more than %.3g", name, sqrt(error / reference), w->farthest);
+    if (w->sparsity.share > 0)
+        report_zeros(f, w);
     f->values.looked++;
     f->round_trip.looked += w->round_trip != 0;
     f->error.looked += w->original != NULL;
@@ -300,7 +341,8 @@ static const json_t *record_of(const ht_verify_run *v, size_t index, const char 
     int ignored;
     if (ht_verify_group(v, name, ht_verify_is_linear(v, index), &group, &value, &ignored) != HT_OK || !group)
         return NULL;
-    return json_object_get(json_object_get(json_object_get(v->quant, "halftone"), "groups"), group);
+    const json_t *record = json_object_get(json_object_get(json_object_get(v->quant, "halftone"), "groups"), group);
+    return record ? record : value; /* of the profile plain the group is the record */
 }
 
 /* Was the scale of parameter `index` searched? The record of its own group says so; where no group is found, any
@@ -332,8 +374,12 @@ static ht_status check_parameter(ht_verify_run *v, findings *f, size_t index) {
                       .original = transformed ? NULL : original_of(v, parameter),
                       .round_trip = format->family == HT_FAMILY_MX,
                       .moved = !only_rounds(method),
+                      .farthest = FARTHEST,
+                      .sparsity = ht_sparsity_named(record ? ht_json_string(record, "sparsity") : NULL),
                       .bound = bound_of(format, scale_searched(v, record)),
                       .floor = nvfp4_floor(&parameter->weight)};
+    if (w.sparsity.share > 0)
+        w.farthest = 1;
     look_at_plane(&f->scales, parameter, HT_PLANE_SCALES, format->scale);
     look_at_plane(&f->scales, parameter, HT_PLANE_GLOBAL, format->global);
     ht_status status = allocate(v->ctx, &w);
@@ -365,6 +411,8 @@ ht_status ht_verify_weights(ht_verify_run *v) {
     HT_TRY(ht_verify_add(v, "values", &f.values, "quantized tensors decode to finite numbers"));
     if (f.round_trip.looked)
         HT_TRY(ht_verify_add(v, "round-trip", &f.round_trip, "MX tensors keep their values when quantized again"));
+    if (f.sparsity.looked)
+        HT_TRY(ht_verify_add(v, "sparsity", &f.sparsity, "pruned tensors have their zeros"));
     if (v->against)
         HT_TRY(ht_verify_add(v, "error", &f.error,
                              v->searched ? "tensors lie within their format's bound (scales searched)"
