@@ -58,6 +58,19 @@ static const cli_command commands[] = {
          "The output has the same bytes for any number of threads and any chunk size. Stopped by a signal or killed, "
          "the same command goes on where it stopped and gives the same bytes. The closing line shows the rate of the "
          "input beside two yardsticks of the same run: the same input copied to a file, and a copy in memory."},
+    {.name = "search",
+     .examples = "halftone search models/novel-7m --target-bpw 4.5 --data tests/data/text/sample-a.txt --samples 4 "
+                 "--candidates int3-g32,mxfp4-w,int5-g64,mxfp8-w --rounding -o recipe.yaml",
+     .summary = "mixed precision: the recipe that spends a budget best",
+     .arguments = "MODEL",
+     .least = 1,
+     .most = 1,
+     .options = &cli_search_options,
+     .run = cli_search,
+     .details =
+         "Measures what each linear loses under each candidate and writes the recipe that loses least within the "
+         "target; quantize --recipe takes it as it is. Linears that readers run as one matrix (q, k, v; gate, up; the "
+         "experts of a layer) get one scheme. The recipe is the same for any number of threads."},
     {.name = "verify",
      .examples = "halftone verify out --against models/novel-7m --for vllm",
      .summary = "re-read a quantized checkpoint and prove it",

@@ -12,6 +12,7 @@ int cli_quantize(cli_call *call);
 int cli_verify(cli_call *call);
 int cli_eval(cli_call *call);
 int cli_run(cli_call *call);
+int cli_search(cli_call *call);
 int cli_compare(cli_call *call);
 int cli_bench(cli_call *call);
 int cli_doctor(cli_call *call);
@@ -19,7 +20,7 @@ int cli_list(cli_call *call);
 
 extern const cli_options cli_inspect_options, cli_tokenize_options, cli_logits_options, cli_plan_options,
     cli_quantize_options, cli_verify_options, cli_eval_options, cli_run_options, cli_compare_options, cli_bench_options,
-    cli_doctor_options;
+    cli_doctor_options, cli_search_options;
 
 /* --- Shared by plan and quantize ---------------------------------------------------------------------------- */
 

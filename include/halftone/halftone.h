@@ -12,6 +12,7 @@
 #include <halftone/recipe.h>
 #include <halftone/quant.h>
 #include <halftone/observe.h>
+#include <halftone/search.h>
 #include <halftone/linear.h>
 #include <halftone/attention.h>
 #include <halftone/kernels.h>

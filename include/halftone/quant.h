@@ -41,8 +41,9 @@ typedef struct ht_calibration_options {
 } ht_calibration_options;
 
 typedef struct ht_quantize_options {
-    const char *scheme; /* one of scheme, recipe_path must be given */
+    const char *scheme; /* one of scheme, recipe_path, recipe_text must be given */
     const char *recipe_path;
+    const char *recipe_text;  /* the YAML itself */
     const char *method;       /* NULL = "rtn" */
     const char *const *set;   /* with scheme only: options and settings, "name=value" each, NULL last; NULL = none */
     const char *profile;      /* NULL = the recipe's, else "compressed-tensors" */

@@ -4,6 +4,7 @@
  * SPDX-License-Identifier: BSD-3-Clause */
 #include <dirent.h>   /* opendir */
 #include <errno.h>    /* errno */
+#include <stdio.h>    /* snprintf */
 #include <string.h>   /* strcmp, strerror */
 #include <strings.h>  /* strcasecmp */
 #include <sys/stat.h> /* stat */
@@ -52,4 +53,28 @@ ht_status ht_checkpoint_writer_sidecars(ht_checkpoint_writer *writer, const ht_c
         status = copy_one(writer, path, entry->d_name);
     closedir(directory);
     return status;
+}
+
+static void add_one(const char *folder, const char *name, uint64_t *out) {
+    char path[4096];
+    struct stat info;
+    if (name[0] == '.' || is_weight(name) || strcmp(name, "config.json") == 0 ||
+        snprintf(path, sizeof path, "%s/%s", folder, name) >= (int)sizeof path)
+        return;
+    if (stat(path, &info) == 0 && S_ISREG(info.st_mode))
+        *out += (uint64_t)info.st_size;
+}
+
+ht_status ht_sidecars_bytes(const ht_checkpoint *source, uint64_t *out) {
+    *out = 0;
+    if (strcmp(ht_checkpoint_kind(source), "huggingface") != 0)
+        return HT_OK;
+    const char *path = ht_checkpoint_path(source);
+    DIR *directory = opendir(path);
+    if (!directory)
+        return ht_fail(HT_ERR_IO, "%s: cannot list: %s", path, strerror(errno));
+    for (struct dirent *entry; (entry = readdir(directory));)
+        add_one(path, entry->d_name, out);
+    closedir(directory);
+    return HT_OK;
 }

@@ -53,6 +53,9 @@ void ht_writer_clear_staging(ht_checkpoint_writer *writer);
  * read there as a checkpoint. */
 ht_status ht_writer_index(ht_checkpoint_writer *writer);
 
+/* Bytes of the files that ht_checkpoint_writer_sidecars would copy when config.json is written already. */
+ht_status ht_sidecars_bytes(const ht_checkpoint *source, uint64_t *out);
+
 /* As ht_checkpoint_writer_destroy, but nothing is left to go on with: for a run that can only fail again. */
 void ht_checkpoint_writer_discard(ht_checkpoint_writer *writer);
 

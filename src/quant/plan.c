@@ -161,20 +161,26 @@ static ht_status call_options(const ht_plan *plan, const ht_quantize_options *op
     return status;
 }
 
-static ht_status choose(ht_plan *plan, const ht_quantize_options *options) {
-    if (!options->scheme == !options->recipe_path)
+static ht_status open_recipe(ht_plan *plan, const ht_quantize_options *options) {
+    const char *text = options->recipe_text;
+    int given = (options->scheme != NULL) + (options->recipe_path != NULL) + (text != NULL);
+    if (given != 1)
         return ht_fail(HT_ERR_ARGUMENT, "give %s a scheme or a recipe",
-                       options->scheme ? "either, not both:" : "one of the two:");
+                       given ? "either, not both:" : "one of the two:");
     if (options->scheme)
-        HT_TRY(ht_recipe_for_settings(plan->ctx, options->scheme, options->method, options->set, &plan->recipe));
-    else
-        HT_TRY(ht_recipe_open(plan->ctx, options->recipe_path, &plan->recipe));
-    if (options->recipe_path && options->method)
+        return ht_recipe_for_settings(plan->ctx, options->scheme, options->method, options->set, &plan->recipe);
+    return text ? ht_recipe_parse(plan->ctx, text, strlen(text), &plan->recipe)
+                : ht_recipe_open(plan->ctx, options->recipe_path, &plan->recipe);
+}
+
+static ht_status choose(ht_plan *plan, const ht_quantize_options *options) {
+    HT_TRY(open_recipe(plan, options));
+    const char *place = plan->recipe->source;
+    if (!options->scheme && options->method)
         return ht_fail(HT_ERR_ARGUMENT, "the method is the recipe's business: write `method: %s` in %s",
-                       options->method, options->recipe_path);
-    if (options->recipe_path && options->set && options->set[0])
-        return ht_fail(HT_ERR_ARGUMENT, "settings are the recipe's business: write them under `options:` in %s",
-                       options->recipe_path);
+                       options->method, place);
+    if (!options->scheme && options->set && options->set[0])
+        return ht_fail(HT_ERR_ARGUMENT, "settings are the recipe's business: write them under `options:` in %s", place);
     const char *profile = options->profile ? options->profile : plan->recipe->profile;
     HT_TRY(ht_profile_find(profile ? profile : "compressed-tensors", &plan->profile));
     if (!plan->profile->layout)

@@ -7,6 +7,7 @@
 #include <halftone/quant.h>
 
 #include "base/memory.h"
+#include "base/text.h"
 #include "io/profile.h"
 #include "quant/classify.h"
 #include "quant/recipe_rules.h"
@@ -53,5 +54,12 @@ ht_status ht_plan_join_groups(ht_plan *plan);
 
 /* What ht_profile_layout and ht_profile_config want to know. */
 ht_profile_request ht_job_request(const ht_job *job);
+
+/* Text of the output's config.json (quantize.c). */
+ht_status ht_plan_config(const ht_plan *plan, const ht_checkpoint *checkpoint, const ht_quantize_options *options,
+                         ht_text *out);
+/* Bytes of all files of the output's directory (quantize.c): shards, index, config and what is copied beside them. */
+ht_status ht_plan_output_bytes(const ht_plan *plan, const ht_checkpoint *checkpoint, const ht_quantize_options *options,
+                               uint64_t *out);
 
 #endif

@@ -18,6 +18,9 @@
 #include "quant/driver.h"
 #include "quant/stage.h"
 
+/* Of every shard. */
+static const char *const output_metadata[] = {"format", "pt", NULL};
+
 /* JSON text of how the result came about; to be freed. NULL when out of memory. */
 static char *make_record(const ht_plan *plan, const ht_quantize_options *options) {
     json_t *record = json_pack("{s:s, s:s}", "version", ht_version(), "recipe", plan->recipe->text);
@@ -41,8 +44,8 @@ static int is_kept_linear(const ht_job *job) {
            job->class != HT_CLASS_CONVOLUTION;
 }
 
-static ht_status describe(const ht_plan *plan, const ht_checkpoint *checkpoint, const ht_quantize_options *options,
-                          ht_text *out) {
+ht_status ht_plan_config(const ht_plan *plan, const ht_checkpoint *checkpoint, const ht_quantize_options *options,
+                         ht_text *out) {
     ht_arena arena;
     ht_arena_init(&arena, plan->ctx);
     ht_profile_request *requests = ht_arena_alloc(&arena, plan->count * sizeof *requests + 1);
@@ -69,10 +72,34 @@ static ht_status describe(const ht_plan *plan, const ht_checkpoint *checkpoint, 
     return status;
 }
 
+/* What the directory of the output takes. */
+ht_status ht_plan_output_bytes(const ht_plan *plan, const ht_checkpoint *checkpoint, const ht_quantize_options *options,
+                               uint64_t *out) {
+    ht_arena arena;
+    ht_text config = {0}, index = {0};
+    ht_shard_layout layout;
+    ht_arena_init(&arena, plan->ctx);
+    ht_status status = ht_sidecars_bytes(checkpoint, out);
+    if (status == HT_OK)
+        status = ht_plan_config(plan, checkpoint, options, &config);
+    if (status == HT_OK)
+        status = ht_shard_layout_make(&arena, plan->output, plan->output_count, options->shard_bytes, output_metadata,
+                                      &layout);
+    if (status == HT_OK && layout.shard_count > 1)
+        status = ht_shard_index(&layout, &index);
+    for (size_t i = 0; status == HT_OK && i < layout.shard_count; i++)
+        *out += layout.shards[i].bytes;
+    *out += config.length + index.length;
+    ht_text_free(&config);
+    ht_text_free(&index);
+    ht_arena_release(&arena);
+    return status;
+}
+
 static ht_status write_all(ht_context *ctx, const ht_checkpoint *checkpoint, ht_plan *plan,
                            const ht_quantize_options *options, ht_checkpoint_writer *writer) {
     ht_text config = {0}; /* first: a run that goes on reads finished blocks back from the staged files */
-    ht_status status = describe(plan, checkpoint, options, &config);
+    ht_status status = ht_plan_config(plan, checkpoint, options, &config);
     if (status == HT_OK)
         status = ht_checkpoint_writer_file(writer, "config.json", config.data, config.length);
     ht_text_free(&config);
@@ -112,11 +139,10 @@ static ht_status quantize(ht_context *ctx, const ht_checkpoint *checkpoint, cons
     if (status == HT_OK)
         status = ht_run_fingerprint(plan, checkpoint, options, &fingerprint);
     if (status == HT_OK) {
-        static const char *const metadata[] = {"format", "pt", NULL};
         ht_writer_options how = {.shard_bytes = options->shard_bytes,
                                  .resume = options->resume,
                                  .fingerprint = fingerprint.data,
-                                 .metadata = metadata,
+                                 .metadata = output_metadata,
                                  .overwrite = options->overwrite};
         status = ht_checkpoint_writer_create(ctx, output, plan->output, plan->output_count, &how, &writer);
     }
