@@ -1,7 +1,7 @@
 /* A choice as a recipe: a rule for each scheme that something got, naming its tensors; for the experts of a layer a
- * glob that all of them fit. The recipe is complete (profile, method, options, calibration), so `quantize --recipe`
- * needs no more than the text. Names are quoted as YAML wants; nothing here decides. SPDX-License-Identifier:
- * BSD-3-Clause */
+ * glob that all of them fit. The recipe is complete (profile, method, options, calibration), so that `quantize
+ * --recipe` needs no more than the text. Names are quoted as YAML wants; nothing is decided here.
+ * SPDX-License-Identifier: BSD-3-Clause */
 #include <errno.h>
 #include <stdio.h> /* rename, remove */
 #include <string.h>
