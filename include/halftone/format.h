@@ -224,6 +224,13 @@ HT_API void ht_unswizzle_scales(const uint8_t *swizzled, size_t rows, size_t col
 
 /* --- A weight: a matrix, or a batch of them (experts), in some format -------------------------------- */
 
+/* What happens to the rows that enter a linear before they are quantized and multiplied; the weight is stored for such
+ * rows:  x' = H(x * scale), H the orthonormal Hadamard transform of every run of `block` values. */
+typedef struct ht_input_transform {
+    const float *scale; /* [batch, cols]; NULL: 1 */
+    size_t block;       /* divides cols; 0: no H */
+} ht_input_transform;
+
 typedef struct ht_weight {
     ht_format format;
     size_t batch;                      /* experts; 1 for a plain matrix */
@@ -232,6 +239,7 @@ typedef struct ht_weight {
     int transposed;                    /* PLAIN only: stored [cols, rows] per batch entry */
     const void *plane[HT_PLANE_COUNT]; /* of batch entry 0 */
     size_t stride[HT_PLANE_COUNT];     /* bytes from one batch entry's plane to the next */
+    ht_input_transform inputs;         /* of a linear */
 } ht_weight;
 
 /* Planes of one batch entry. */

@@ -143,6 +143,7 @@ static ht_status build(draft *d, const ht_profile_request *requests, size_t coun
     json_t *ignore = ht_target_builder_list(d->builder, groups);
     if (!ignore || json_object_set_new(d->root, "ignore", ignore) != 0)
         return ht_fail(HT_ERR_MEMORY, "config: the system has no memory left");
+    HT_TRY(ht_add_transforms(d->root, requests, count, ignored, ignored_count));
     HT_TRY(ht_add_record(d->root, record, d->records));
     return ht_dump_config(d->root, out);
 }

@@ -4,7 +4,8 @@
  * The group must agree with what is stored: every size is checked against the format. Symmetric zero points and static
  * input scales are accepted and not used: inputs are quantized dynamically.
  *
- * Refused: act-order (weight_g_idx other than in order), sparsity, transforms, formats without a row.
+ * Transforms are read apart (transforms.c). Refused: act-order (weight_g_idx other than in order), sparsity, formats
+ * without a row.
  * Source: formats specification, section 8.3.
  * SPDX-License-Identifier: BSD-3-Clause */
 #include <stdio.h>  /* snprintf */
@@ -346,8 +347,6 @@ static ht_status read_groups(reader *r) {
     if (!json_is_object(groups))
         return ht_fail(HT_ERR_CORRUPT, "%s: quantization_config: config_groups is missing or not an object",
                        r->fold->label);
-    if (json_object_size(object_or_null(object_or_null(config, "transform_config"), "config_groups")))
-        return ht_fail(HT_ERR_UNSUPPORTED, "%s: quantization_config: transforms are not read", r->fold->label);
     const char *sparsity = ht_json_string(json_object_get(config, "sparsity_config"), "format");
     if (sparsity && strcmp(sparsity, "dense") != 0)
         return ht_fail(HT_ERR_UNSUPPORTED, "%s: quantization_config: sparsity format \"%s\" is not read",

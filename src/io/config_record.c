@@ -7,6 +7,7 @@
 
 #include "base/status.h"
 #include "io/json.h"
+#include "io/transforms.h"
 
 static const char *const names[] = {
     [HT_SCALE_DEFAULT] = "default", [HT_SCALE_FLOOR] = "floor", [HT_SCALE_RCEIL] = "rceil",
@@ -79,6 +80,23 @@ ht_status ht_add_record(json_t *config, const char *record, json_t *groups) {
     return json_object_set_new(config, "halftone", object) == 0
                ? HT_OK
                : ht_fail(HT_ERR_MEMORY, "config: the system has no memory left, or the record is no object");
+}
+
+ht_status ht_add_transforms(json_t *config, const ht_profile_request *requests, size_t count,
+                            const char *const *ignored, size_t ignored_count) {
+    ht_named_block *all = calloc(count + ignored_count + 1, sizeof *all);
+    json_t *transforms = NULL;
+    ht_status status = all ? HT_OK : ht_fail(HT_ERR_MEMORY, "config: the system has no memory left");
+    for (size_t i = 0; all && i < count; i++)
+        all[i] = (ht_named_block){requests[i].name, requests[i].inputs.block};
+    for (size_t i = 0; all && i < ignored_count; i++)
+        all[count + i] = (ht_named_block){ignored[i], 0};
+    if (status == HT_OK)
+        status = ht_transform_config(all, count + ignored_count, &transforms);
+    free(all);
+    if (transforms && json_object_set_new(config, "transform_config", transforms) != 0)
+        status = ht_fail(HT_ERR_MEMORY, "config: the system has no memory left");
+    return status;
 }
 
 ht_status ht_dump_config(json_t *config, ht_text *out) {

@@ -18,6 +18,9 @@ size_t ht_group_requests(const ht_profile_request *requests, size_t count, size_
 json_t *ht_group_record(const ht_profile_request *request);
 /* Put record (JSON text or NULL), version and groups under config.halftone. */
 ht_status ht_add_record(json_t *config, const char *record, json_t *groups);
+/* Put transform_config into config when a request has Hadamard blocks; ignored: further linears, without any. */
+ht_status ht_add_transforms(json_t *config, const ht_profile_request *requests, size_t count,
+                            const char *const *ignored, size_t ignored_count);
 ht_status ht_dump_config(json_t *config, ht_text *out);
 
 #endif

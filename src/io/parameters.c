@@ -16,6 +16,7 @@
 #include "io/fold.h"
 #include "io/json.h"
 #include "io/profiles.h"
+#include "io/transforms.h"
 
 /* Fused experts that a model family stores as [experts, inputs, outputs]. Everything else is [.., outputs, inputs]. */
 static const struct {
@@ -140,6 +141,7 @@ static int by_name(const void *a, const void *b) {
 
 static ht_status fold_all(ht_fold *fold) {
     ht_checkpoint *checkpoint = fold->checkpoint;
+    ht_fold_claim_scales(fold);
     if (fold->config)
         HT_TRY(ht_profile_read(fold));
     for (size_t i = 0; i < checkpoint->tensor_count; i++)
@@ -151,7 +153,7 @@ static ht_status fold_all(ht_fold *fold) {
         if (strcmp(checkpoint->parameters[i - 1].name, checkpoint->parameters[i].name) == 0)
             return ht_fail(HT_ERR_CORRUPT, "%s: parameter %s is stored both quantized and as it is", checkpoint->path,
                            checkpoint->parameters[i].name);
-    return HT_OK;
+    return ht_fold_transforms(fold);
 }
 
 ht_status ht_fold_parameters(ht_checkpoint *checkpoint) {

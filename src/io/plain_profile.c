@@ -1,6 +1,7 @@
 /* Profile plain: every format, one tensor for each plane, nothing clever.
  *
  *     <name>.codes  <name>.scales  <name>.zeros  <name>.scales2  <name>.global  <name>.shape (i64: logical shape)
+ *     <name>.act_pre_scale and transform_config: what is done to the inputs (transforms.h)
  *
  * dtypes and shapes are those of ht_format_plane_shape, behind the batch dimension if there is one; e8m0 scales are u8.
  * quantization_config: {"quant_method": "halftone", "groups": {"group_0": {"targets": [..], "weight": "nf4",
@@ -16,6 +17,7 @@
 #include "io/json.h"
 #include "io/profiles.h"
 #include "io/targets.h"
+#include "io/transforms.h"
 
 static const char *const tails[HT_PLANE_COUNT] = {".codes", ".scales", ".zeros", ".scales2", ".global"};
 
@@ -24,6 +26,18 @@ ht_status ht_plain_adapt(const ht_profile_request *request, ht_format *stored) {
     size_t length = ht_format_name(&request->weight, name, sizeof name);
     if (length >= sizeof name || ht_format_parse(name, stored) != HT_OK || !ht_format_equal(stored, &request->weight))
         return ht_fail(HT_ERR_UNSUPPORTED, "format %s has no name that says everything about it", name);
+    return HT_OK;
+}
+
+static ht_status add_input_scale(const ht_profile_request *request, ht_arena *arena, ht_layout *layout) {
+    ht_component *component = ht_layout_add(layout, arena, request->name, strlen(request->name), HT_INPUT_SCALE_TAIL);
+    if (!component)
+        return HT_ERR_MEMORY;
+    component->kind = HT_COMPONENT_DATA;
+    component->tensor.dtype = HT_F32;
+    component->data = request->inputs.scale;
+    component->data_bytes = request->batch * request->cols * sizeof(float);
+    ht_component_shape(component, request->batch, request->rank == 3, 1, &request->cols);
     return HT_OK;
 }
 
@@ -44,11 +58,12 @@ ht_status ht_plain_layout(const ht_profile_request *request, ht_arena *arena, ht
     component->constant_bytes = rank * sizeof shape[0];
     memcpy(component->constant, &shape[3 - rank], component->constant_bytes);
     ht_component_shape(component, 1, 0, 1, &rank);
-    return HT_OK;
+    return request->has_input_scale ? add_input_scale(request, arena, layout) : HT_OK;
 }
 
 static ht_status build(json_t *root, ht_target_builder *builder, const ht_profile_request *requests, size_t count,
-                       size_t *group, size_t *first, const char *record, ht_text *out) {
+                       size_t *group, size_t *first, const char *const *ignored, size_t ignored_count,
+                       const char *record, ht_text *out) {
     size_t groups = ht_group_requests(requests, count, group, first);
     for (size_t i = 0; i < count; i++)
         HT_TRY(ht_target_builder_add(builder, requests[i].name, group[i]));
@@ -64,6 +79,7 @@ static ht_status build(json_t *root, ht_target_builder *builder, const ht_profil
             json_object_set_new(table, name, entry) != 0)
             return ht_fail(HT_ERR_MEMORY, "config: the system has no memory left");
     }
+    HT_TRY(ht_add_transforms(root, requests, count, ignored, ignored_count));
     json_t *none = json_object();
     ht_status status = ht_add_record(root, record, none);
     json_decref(none);
@@ -72,8 +88,6 @@ static ht_status build(json_t *root, ht_target_builder *builder, const ht_profil
 
 ht_status ht_plain_config(const ht_profile_request *requests, size_t count, const char *const *ignored,
                           size_t ignored_count, const char *record, ht_text *out) {
-    (void)ignored; /* what has no planes is float */
-    (void)ignored_count;
     json_t *root = json_object();
     size_t *group = calloc(2 * (count + 1), sizeof *group);
     ht_target_builder *builder = NULL;
@@ -81,7 +95,7 @@ ht_status ht_plain_config(const ht_profile_request *requests, size_t count, cons
     if (status == HT_OK && (!root || !group))
         status = ht_fail(HT_ERR_MEMORY, "config: the system has no memory left");
     if (status == HT_OK)
-        status = build(root, builder, requests, count, group, group + count + 1, record, out);
+        status = build(root, builder, requests, count, group, group + count + 1, ignored, ignored_count, record, out);
     ht_target_builder_destroy(builder);
     json_decref(root);
     free(group);

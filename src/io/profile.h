@@ -33,6 +33,8 @@ typedef struct ht_profile_request {
     int has_input;    /* the scheme quantizes the input */
     ht_format input;
     ht_scale_rule input_rule;
+    ht_input_transform inputs; /* what is done to the inputs; the weight was changed for it */
+    int has_input_scale;       /* inputs.scale: it may be NULL until values are written */
     /* For the record in the config only. */
     const char *scheme;       /* canonical name; may be NULL */
     const char *method;       /* "rtn"; may be NULL */
@@ -43,7 +45,8 @@ typedef struct ht_profile_request {
 typedef enum ht_component_kind {
     HT_COMPONENT_PLANE,      /* the bytes of one plane */
     HT_COMPONENT_ZEROS_DOWN, /* zero points packed along dimension 0 into 32-bit words (pack-quantized) */
-    HT_COMPONENT_CONSTANT    /* bytes known beforehand: the logical shape, a default global scale */
+    HT_COMPONENT_CONSTANT,   /* bytes known beforehand: the logical shape, a default global scale */
+    HT_COMPONENT_DATA        /* bytes that lie elsewhere: the scale of inputs */
 } ht_component_kind;
 
 /* One output tensor of a parameter. */
@@ -53,6 +56,8 @@ typedef struct ht_component {
     ht_plane plane;
     unsigned char constant[32];
     size_t constant_bytes;
+    const void *data; /* DATA: borrowed */
+    size_t data_bytes;
 } ht_component;
 
 enum { HT_MAX_COMPONENTS = 7 };
@@ -69,11 +74,20 @@ typedef struct ht_layout {
 typedef struct ht_profile ht_profile;
 struct ht_fold;
 
+/* Which transforms of inputs a profile can say. */
+typedef enum ht_profile_transforms {
+    HT_TRANSFORMS_NONE,
+    HT_TRANSFORMS_WALSH, /* Hadamard blocks of powers of two */
+    HT_TRANSFORMS_ALL
+} ht_profile_transforms;
+
 struct ht_profile {
     const char *name;
     const char *summary;
     const char *readers;      /* programs that load it: "vllm transformers"; "" = Halftone only */
     const char *quant_method; /* value in quantization_config that selects `read` */
+    ht_profile_transforms transforms;
+    const char *transform_readers; /* those of `readers` that apply them */
     /* The stored form of the request's format. Fails with UNSUPPORTED; the message is the reason shown in the plan.
      * NULL: the profile is read-only. */
     ht_status (*adapt)(const ht_profile_request *request, ht_format *stored);
@@ -94,6 +108,9 @@ ht_status ht_profile_find(const char *name, const ht_profile **out);
  * this profile cannot store it), SHAPE, MEMORY. */
 ht_status ht_profile_layout(const ht_profile *profile, const ht_profile_request *request, ht_arena *arena,
                             ht_layout *layout);
+
+/* HT_OK when the profile can say what is done to the inputs; else UNSUPPORTED with the way out. */
+ht_status ht_profile_check_inputs(const ht_profile *profile, const ht_profile_request *request);
 
 /* Write rows [row, row + rows) of batch entry `index`. `planes` hold these rows alone (per-matrix planes whole); the
  * writer's tensors first, first + 1, ... are the layout's components. Per-matrix planes are written with row 0.

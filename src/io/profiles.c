@@ -22,6 +22,8 @@ static const ht_profile table[] = {
      .summary = "weight_packed, weight_scale ... as vLLM and llm-compressor store them",
      .readers = "vllm transformers",
      .quant_method = "compressed-tensors",
+     .transforms = HT_TRANSFORMS_WALSH,
+     .transform_readers = "vllm",
      .adapt = ht_compressed_adapt,
      .layout = ht_compressed_layout,
      .config = ht_compressed_config,
@@ -51,6 +53,8 @@ static const ht_profile table[] = {
      .summary = "every format of `list formats`, one tensor for each plane",
      .readers = "",
      .quant_method = "halftone",
+     .transforms = HT_TRANSFORMS_ALL,
+     .transform_readers = "",
      .adapt = ht_plain_adapt,
      .layout = ht_plain_layout,
      .config = ht_plain_config,
@@ -140,11 +144,31 @@ int ht_plane_is_whole(const ht_format *format, ht_plane plane) {
     return plane == HT_PLANE_GLOBAL || (plane != HT_PLANE_CODES && format->block_rows == 0);
 }
 
+ht_status ht_profile_check_inputs(const ht_profile *profile, const ht_profile_request *request) {
+    size_t block = request->inputs.block;
+    if (request->has_input_scale && profile->transforms != HT_TRANSFORMS_ALL)
+        return ht_fail(HT_ERR_UNSUPPORTED,
+                       "tensor %s: profile %s cannot hold scales of inputs: use profile plain, or placement=fuse",
+                       request->name, profile->name);
+    if (block && profile->transforms == HT_TRANSFORMS_NONE)
+        return ht_fail(HT_ERR_UNSUPPORTED,
+                       "tensor %s: profile %s cannot say that inputs are transformed: use profile compressed-tensors "
+                       "or plain",
+                       request->name, profile->name);
+    if (block & (block - 1) && profile->transforms == HT_TRANSFORMS_WALSH)
+        return ht_fail(HT_ERR_UNSUPPORTED,
+                       "tensor %s: profile %s holds Hadamard blocks of powers of two, not of %zu: use profile plain or "
+                       "another block",
+                       request->name, profile->name, block);
+    return HT_OK;
+}
+
 ht_status ht_profile_layout(const ht_profile *profile, const ht_profile_request *request, ht_arena *arena,
                             ht_layout *layout) {
     if (!profile->adapt)
         return ht_fail(HT_ERR_UNSUPPORTED, "profile %s can be read, not written", profile->name);
     *layout = (ht_layout){.batch = request->batch, .rows = request->rows, .cols = request->cols};
+    HT_TRY(ht_profile_check_inputs(profile, request));
     HT_TRY(profile->adapt(request, &layout->format));
     HT_TRY(ht_format_check_shape(&layout->format, request->rows, request->cols));
     layout->row_step = ht_format_row_step(&layout->format);
@@ -218,7 +242,7 @@ ht_status ht_layout_write(const ht_layout *layout, ht_checkpoint_writer *writer,
                        layout->component[0].tensor.name, row, row + rows, index, layout->batch, layout->rows,
                        layout->row_step);
     for (size_t i = 0; i < layout->count; i++)
-        if (layout->component[i].kind != HT_COMPONENT_CONSTANT)
+        if (layout->component[i].kind != HT_COMPONENT_CONSTANT && layout->component[i].kind != HT_COMPONENT_DATA)
             HT_TRY(write_component(layout, &layout->component[i], writer, first + i, index, row, rows, planes));
     return HT_OK;
 }
@@ -228,6 +252,8 @@ ht_status ht_layout_finish(const ht_layout *layout, ht_checkpoint_writer *writer
         const ht_component *component = &layout->component[i];
         if (component->kind == HT_COMPONENT_CONSTANT)
             HT_TRY(ht_checkpoint_writer_write(writer, first + i, 0, component->constant, component->constant_bytes));
+        if (component->kind == HT_COMPONENT_DATA)
+            HT_TRY(ht_checkpoint_writer_write(writer, first + i, 0, component->data, component->data_bytes));
     }
     return HT_OK;
 }

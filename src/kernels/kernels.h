@@ -42,6 +42,7 @@
     X(GATE, "gate")                                                                                                    \
     X(SOFTMAX, "softmax")                                                                                              \
     X(SOFTCAP, "softcap")                                                                                              \
+    X(HADAMARD, "hadamard")                                                                                            \
     X(DENSE, "dense")                                                                                                  \
     X(CAST, "cast")                                                                                                    \
     X(UNCAST, "uncast")                                                                                                \
@@ -69,6 +70,7 @@ typedef union ht_kernel_fn {
     ht_gate_fn *gate;
     ht_softmax_fn *softmax;
     ht_softcap_fn *softcap;
+    ht_hadamard_fn *hadamard;
     ht_dense_fn *dense;
     ht_quantize_fn *cast;
     ht_dequantize_fn *uncast;

@@ -38,6 +38,11 @@ ht_gate_fn ht_gate_f32_ref, ht_gate_f32_avx2;
 typedef double ht_softmax_fn(const float *x, size_t n, float floor, float *e, float *max);
 ht_softmax_fn ht_softmax_f32_ref, ht_softmax_f32_avx2;
 
+/* The orthonormal Walsh-Hadamard transform (natural order) of each of `runs` runs of n values, n a power of two, in
+ * place: butterflies by doubling distance in f32, then one product with 1 / sqrt(n) in f64. */
+typedef void ht_hadamard_fn(float *x, size_t n, size_t runs);
+ht_hadamard_fn ht_hadamard_f32_ref, ht_hadamard_f32_avx2;
+
 /* x = cap * tanh(x / cap), in place. */
 typedef void ht_softcap_fn(float *x, size_t n, float cap);
 ht_softcap_fn ht_softcap_f32_ref, ht_softcap_f32_avx2;

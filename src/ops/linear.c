@@ -17,6 +17,7 @@ static ht_status check_weight(const ht_weight *weight, const ht_linear_options *
     if (weight->transposed && weight->format.family != HT_FAMILY_PLAIN)
         return ht_fail(HT_ERR_FORMAT, "linear: only plain weights may be stored [inputs, outputs]");
     HT_TRY(ht_format_check_shape(&weight->format, weight->rows, weight->cols));
+    HT_TRY(ht_input_transform_check(&weight->inputs, weight->cols));
     if (options && options->input)
         HT_TRY(ht_format_check_shape(options->input, 1, weight->cols));
     return HT_OK;
@@ -48,8 +49,11 @@ ht_status ht_linear_from_weight(ht_context *ctx, const ht_weight *weight, const 
     uint32_t flags = ht_cpu_flags(ctx);
     linear->decode = ht_kernel_choose(HT_OPERATION_DECODE, flags, weight, 1)->fn.decode;
     linear->dot = ht_kernel_choose(HT_OPERATION_DOT, flags, NULL, 1)->fn.dot;
-    ht_status status = pack_if_wanted(ctx, linear);
+    ht_status status = ht_transformer_init(&linear->transformer, ctx, &weight->inputs, weight->cols);
+    if (status == HT_OK)
+        status = pack_if_wanted(ctx, linear);
     if (status != HT_OK) {
+        ht_transformer_release(&linear->transformer);
         ht_release(ctx, linear);
         return status;
     }
@@ -60,6 +64,7 @@ ht_status ht_linear_from_weight(ht_context *ctx, const ht_weight *weight, const 
 void ht_linear_destroy(ht_linear *linear) {
     if (!linear)
         return;
+    ht_transformer_release(&linear->transformer);
     ht_release(linear->ctx, linear->owned);
     ht_release(linear->ctx, linear->panels);
     ht_release(linear->ctx, linear);

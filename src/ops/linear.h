@@ -11,7 +11,7 @@ typedef struct ht_workspace {
     ht_context *ctx;
     void *memory; /* scratch of the threads */
     size_t bytes;
-    void *inputs; /* quantized-and-decoded inputs */
+    void *inputs; /* transformed, quantized-and-decoded inputs */
     size_t input_bytes;
 } ht_workspace;
 

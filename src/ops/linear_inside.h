@@ -3,6 +3,7 @@
 #define HT_OPS_LINEAR_INSIDE_H
 
 #include "kernels/kernels.h"
+#include "ops/input_transform.h"
 #include "ops/linear.h"
 
 struct ht_linear {
@@ -11,7 +12,8 @@ struct ht_linear {
     int has_input;
     ht_format input;
     ht_scale_rule input_rule;
-    const float *bias; /* [batch, rows] */
+    const float *bias;          /* [batch, rows] */
+    ht_transformer transformer; /* of the inputs; none, or weight.inputs made ready */
     ht_decode_fn *decode;
     ht_dot_fn *dot;
     void *owned;     /* planes of ht_linear_create; may be NULL */

@@ -5,8 +5,11 @@
  *     [n0 n1 n2 n3 n4] [n0 n1 n2]   [n0 ... ]      task t -> job by its first task -> strip of outputs
  *
  * Work is split by outputs alone, each computed by one kernel call over the whole of k, so nothing depends on the
- * thread count. Inputs that are quantized become so before the loop: int8 codes for packed weights, values again
- * (inputs.c) for the others. Jobs that follow each other and read the same rows share them.
+ * thread count. Inputs are made ready before the loop, each step a copy in the workspace:
+ *
+ *     x -> transformed (input_transform.h) -> int8 codes for packed weights, values again (inputs.c) for the others
+ *
+ * Jobs that follow each other and want the same of the same rows share them.
  * SPDX-License-Identifier: BSD-3-Clause */
 #include "base/cpu.h"
 #include "base/memory.h"
@@ -57,27 +60,44 @@ static ht_status run_tile(void *arg, size_t task, size_t worker) {
 /* --- inputs --------------------------------------------------------------------------------------------------------
  */
 
+/* Is what a job reads in the end what the one before it reads? */
 static int shares_input(const ht_linear_job *a, const ht_linear_job *b) {
     const ht_linear *p = a->linear, *q = b->linear;
     if (a->x != b->x || a->m != b->m || a->x_stride != b->x_stride || p->weight.cols != q->weight.cols ||
-        !p->panels != !q->panels)
+        !p->panels != !q->panels || !ht_transformer_equal(&p->transformer, a->index, &q->transformer, b->index))
         return 0;
     if (p->panels)
         return p->span == q->span;
-    return p->has_input && q->has_input && p->input_rule == q->input_rule && ht_format_equal(&p->input, &q->input);
+    if (p->has_input != q->has_input)
+        return 0;
+    return !p->has_input || (p->input_rule == q->input_rule && ht_format_equal(&p->input, &q->input));
 }
 
-/* Bytes that the quantized input of a job takes. */
-static size_t input_bytes(const ht_linear_job *job) {
-    const ht_linear *linear = job->linear;
-    if (linear->panels)
-        return ht_int8_rows_bytes(linear->span, job->m, linear->weight.cols);
-    size_t bytes = linear->has_input ? job->m * linear->weight.cols * sizeof(float) : 0;
+static size_t aligned(size_t bytes) {
     return (bytes + ALIGN - 1) / ALIGN * ALIGN;
 }
 
+/* Bytes that the transformed input of a job takes, and the quantized one. */
+static size_t transformed_bytes(const ht_linear_job *job) {
+    const ht_linear *linear = job->linear;
+    return ht_transformer_is(&linear->transformer) ? aligned(job->m * linear->weight.cols * sizeof(float)) : 0;
+}
+
+static size_t quantized_bytes(const ht_linear_job *job) {
+    const ht_linear *linear = job->linear;
+    if (linear->panels)
+        return aligned(ht_int8_rows_bytes(linear->span, job->m, linear->weight.cols));
+    return linear->has_input ? aligned(job->m * linear->weight.cols * sizeof(float)) : 0;
+}
+
+/* Rows that a job reads. */
+struct job_rows {
+    const float *x;
+    size_t m, stride, cols;
+};
+
 struct quantizing {
-    const ht_linear_job *job;
+    const struct job_rows *in;
     ht_quantize_rows_fn *fn;
     ht_int8_rows *rows;
 };
@@ -85,53 +105,71 @@ struct quantizing {
 static ht_status quantize_piece(void *arg, size_t task, size_t worker) {
     (void)worker;
     const struct quantizing *q = arg;
-    size_t begin = task * ROWS_EACH, end = begin + ROWS_EACH < q->job->m ? begin + ROWS_EACH : q->job->m;
-    q->fn(q->job->x, q->job->x_stride, q->job->linear->weight.cols, begin, end, q->rows);
+    size_t begin = task * ROWS_EACH, end = begin + ROWS_EACH < q->in->m ? begin + ROWS_EACH : q->in->m;
+    q->fn(q->in->x, q->in->stride, q->in->cols, begin, end, q->rows);
     return HT_OK;
 }
 
-static ht_status quantize_int8(ht_context *ctx, const ht_linear_job *job, void *memory, struct job_plan *plan) {
-    plan->rows = ht_int8_rows_at(memory, job->linear->span, job->m, job->linear->weight.cols);
+static ht_status quantize_int8(ht_context *ctx, const struct job_rows *in, void *memory, struct job_plan *plan) {
+    plan->rows = ht_int8_rows_at(memory, plan->linear->span, in->m, in->cols);
     struct quantizing q = {
-        job, ht_kernel_choose(HT_OPERATION_QUANTIZE_ROWS, ht_cpu_flags(ctx), NULL, 1)->fn.quantize_rows, &plan->rows};
-    size_t pieces = (job->m + ROWS_EACH - 1) / ROWS_EACH;
+        in, ht_kernel_choose(HT_OPERATION_QUANTIZE_ROWS, ht_cpu_flags(ctx), NULL, 1)->fn.quantize_rows, &plan->rows};
+    size_t pieces = (in->m + ROWS_EACH - 1) / ROWS_EACH;
     return pieces == 1 ? quantize_piece(&q, 0, 0) : ht_parallel_for(ctx, pieces, quantize_piece, &q);
 }
 
-/* Quantized copies of the inputs that need it, and the plans pointed at them. */
-static ht_status quantize_job_inputs(const ht_linear_job *jobs, struct job_plan *plan, size_t count,
-                                     ht_workspace *workspace) {
+/* The steps of one job, in memory of transformed_bytes + quantized_bytes. */
+static ht_status prepare_input(const ht_linear_job *job, char *memory, ht_workspace *workspace, struct job_plan *plan) {
+    const ht_linear *linear = job->linear;
+    struct job_rows in = {job->x, job->m, job->x_stride, linear->weight.cols};
+    if (ht_transformer_is(&linear->transformer)) {
+        float *out = (float *)(void *)memory;
+        HT_TRY(ht_transform_inputs(&linear->transformer, job->index, in.x, in.m, in.stride, out));
+        in = (struct job_rows){out, in.m, in.cols, in.cols};
+        memory += transformed_bytes(job);
+    }
+    if (linear->panels)
+        return quantize_int8(workspace->ctx, &in, memory, plan);
+    plan->product.x = in.x;
+    plan->product.x_stride = in.stride;
+    if (!linear->has_input)
+        return HT_OK;
+    plan->product.x = (float *)(void *)memory;
+    plan->product.x_stride = in.cols;
+    return ht_quantize_inputs(workspace, &linear->input, linear->input_rule, in.x, in.m, in.cols, in.stride,
+                              (float *)(void *)memory);
+}
+
+static ht_status reserve_inputs(ht_workspace *workspace, size_t total) {
+    if (total <= workspace->input_bytes)
+        return HT_OK;
+    ht_release(workspace->ctx, workspace->inputs);
+    workspace->inputs = NULL;
+    workspace->input_bytes = 0;
+    HT_TRY(ht_allocate_raw(workspace->ctx, total, 1, "prepared inputs", &workspace->inputs));
+    workspace->input_bytes = total;
+    return HT_OK;
+}
+
+/* Inputs as the products want them, and the plans pointed at them. */
+static ht_status prepare_inputs(const ht_linear_job *jobs, struct job_plan *plan, size_t count,
+                                ht_workspace *workspace) {
     size_t total = 0;
     for (size_t i = 0; i < count; i++)
         if (!(i && shares_input(&jobs[i - 1], &jobs[i])))
-            total += input_bytes(&jobs[i]);
-    if (total > workspace->input_bytes) {
-        ht_release(workspace->ctx, workspace->inputs);
-        workspace->inputs = NULL;
-        workspace->input_bytes = 0;
-        HT_TRY(ht_allocate_raw(workspace->ctx, total, 1, "quantized inputs", &workspace->inputs));
-        workspace->input_bytes = total;
-    }
+            total += transformed_bytes(&jobs[i]) + quantized_bytes(&jobs[i]);
+    HT_TRY(reserve_inputs(workspace, total));
     char *next = workspace->inputs;
     for (size_t i = 0; i < count; i++) {
-        const ht_linear *linear = jobs[i].linear;
-        if (!linear->panels && !linear->has_input)
-            continue;
-        int shared = i && shares_input(&jobs[i - 1], &jobs[i]);
-        if (linear->panels) {
-            if (shared)
-                plan[i].rows = plan[i - 1].rows;
-            else
-                HT_TRY(quantize_int8(workspace->ctx, &jobs[i], next, &plan[i]));
-            plan[i].packed.x = &plan[i].rows;
-        } else {
-            plan[i].product.x = shared ? plan[i - 1].product.x : (float *)(void *)next;
-            plan[i].product.x_stride = linear->weight.cols;
-            if (!shared)
-                HT_TRY(ht_quantize_inputs(workspace, &linear->input, linear->input_rule, jobs[i].x, jobs[i].m,
-                                          linear->weight.cols, jobs[i].x_stride, (float *)(void *)next));
+        if (i && shares_input(&jobs[i - 1], &jobs[i])) {
+            plan[i].rows = plan[i - 1].rows;
+            plan[i].product.x = plan[i - 1].product.x;
+            plan[i].product.x_stride = plan[i - 1].product.x_stride;
+        } else if (transformed_bytes(&jobs[i]) + quantized_bytes(&jobs[i])) {
+            HT_TRY(prepare_input(&jobs[i], next, workspace, &plan[i]));
+            next += transformed_bytes(&jobs[i]) + quantized_bytes(&jobs[i]);
         }
-        next += shared ? 0 : input_bytes(&jobs[i]);
+        plan[i].packed.x = &plan[i].rows;
     }
     return HT_OK;
 }
@@ -183,7 +221,7 @@ ht_status ht_linear_run(const ht_linear_job *jobs, size_t count, ht_workspace *w
         scratch = bytes > scratch ? bytes : scratch;
     }
     struct run run = {.plan = plan, .jobs = count};
-    ht_status status = quantize_job_inputs(jobs, plan, count, workspace);
+    ht_status status = prepare_inputs(jobs, plan, count, workspace);
     if (status == HT_OK)
         status = ht_workspace_threads(workspace, scratch, &run.scratch, &run.scratch_stride);
     if (status == HT_OK)

@@ -101,6 +101,8 @@ void ht_calibrate_close(ht_calibrator *c) {
     ht_model_close(c->written);
     ht_model_close(c->model);
     ht_release(c->ctx, c->inputs);
+    ht_release(c->ctx, c->turned[0]);
+    ht_release(c->ctx, c->turned[1]);
     ht_release(c->ctx, c->paired);
     ht_release(c->ctx, c);
 }

@@ -13,14 +13,17 @@
 #include <stdint.h>
 
 #include "model/block.h"
+#include "ops/input_transform.h"
 #include "quant/driver.h"
 #include "quant/hidden.h"
 #include "quant/moments.h"
 
-/* Rows that some linears read: a site, of one expert, as they are or quantized as the scheme says. */
+/* Rows that some linears read: a site, of one expert, transformed as the checkpoint says, quantized or not. */
 typedef struct ht_observed {
     ht_site site;
     size_t expert, cols;
+    ht_transformer inputs;
+    size_t entry; /* of the transform */
     int quantized;
     ht_format format; /* of quantized rows */
     ht_scale_rule rule;
@@ -71,6 +74,8 @@ typedef struct ht_calibrator {
     int holding_out;                     /* the sample at work is held out */
     float *inputs;                       /* quantized rows */
     size_t input_values;
+    float *turned[2]; /* transformed rows; and the float model's */
+    size_t turned_values[2];
     ht_capture *capture; /* by observed; of ROUTER and GATE_UP of experts: `normed`, since all experts read its rows */
     ht_capture normed;
     float *paired; /* the float model's rows for those at work */

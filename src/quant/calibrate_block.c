@@ -25,27 +25,36 @@ static unsigned wanted(const ht_job *job) {
     return method->moments ? method->moments(&job->settings) : 0;
 }
 
-static size_t find_observed(ht_calibrator *c, ht_site site, size_t expert, const ht_job *job) {
+static ht_status find_observed(ht_calibrator *c, ht_site site, size_t expert, const ht_job *job, size_t entry,
+                               size_t *out) {
     const ht_scheme *scheme = &job->scheme;
     int quantized = scheme->has_input && (int)job->settings.value[HT_SETTING_HESSIAN] == HT_HESSIAN_QUANTIZED &&
                     ht_setting_of(HT_SETTING_HESSIAN, job->rule->method->item.name);
+    ht_transformer inputs;
+    HT_TRY(ht_transformer_init(&inputs, c->ctx, &job->parameter->weight.inputs, job->layout->cols));
     for (size_t i = 0; i < c->observed_count; i++) {
         ht_observed *o = &c->observed[i];
-        if (o->site != site || o->expert != expert || o->quantized != quantized)
+        if (o->site != site || o->expert != expert || o->quantized != quantized ||
+            !ht_transformer_equal(&o->inputs, o->entry, &inputs, entry))
             continue;
         if (quantized && (!ht_format_equal(&o->format, &scheme->input) || o->rule != scheme->input_rule))
             continue;
         o->what |= wanted(job);
-        return i;
+        *out = i;
+        ht_transformer_release(&inputs);
+        return HT_OK;
     }
     c->observed[c->observed_count] = (ht_observed){.site = site,
                                                    .expert = expert,
                                                    .cols = job->layout->cols,
+                                                   .inputs = inputs,
+                                                   .entry = entry,
                                                    .quantized = quantized,
                                                    .format = scheme->input,
                                                    .rule = scheme->input_rule,
                                                    .what = wanted(job)};
-    return c->observed_count++;
+    *out = c->observed_count++;
+    return HT_OK;
 }
 
 static ht_status find_exchange(ht_calibrator *c, const ht_block_linear *linear, size_t *out) {
@@ -72,12 +81,13 @@ static ht_status add_linears(ht_calibrator *c, ht_site site, size_t expert) {
     for (size_t part = 0; part < projection->parts; part++) {
         ht_block_linear linear = ht_block_linear_at(c->model, c->layer, site, expert, part);
         const ht_job *job = &c->run->plan->job[linear.parameter];
-        size_t exchange = 0;
+        size_t exchange = 0, observed = 0;
         if (!job->layout)
             continue;
         HT_TRY(find_exchange(c, &linear, &exchange));
-        c->matrix[c->matrix_count++] = (ht_block_matrix){
-            .exchange = exchange, .entry = linear.entry, .observed = find_observed(c, site, expert, job)};
+        HT_TRY(find_observed(c, site, expert, job, linear.entry, &observed));
+        c->matrix[c->matrix_count++] =
+            (ht_block_matrix){.exchange = exchange, .entry = linear.entry, .observed = observed};
     }
     return HT_OK;
 }
@@ -119,6 +129,7 @@ void ht_block_close(ht_calibrator *c) {
     for (size_t i = 0; i < c->observed_count; i++) {
         ht_moments_destroy(c->observed[i].moments);
         ht_moments_destroy(c->observed[i].held_out);
+        ht_transformer_release(&c->observed[i].inputs);
     }
     ht_float_release(c);
     c->observed_count = c->exchange_count = c->matrix_count = 0;
@@ -152,6 +163,7 @@ ht_status ht_exchange_open(ht_calibrator *c, ht_exchange *exchange) {
     HT_TRY(ht_allocate(c->ctx, ht_exchange_bytes(c, exchange), 1, "quantized weights", &exchange->memory));
     exchange->weight =
         (ht_weight){.format = layout->format, .batch = layout->batch, .rows = layout->rows, .cols = layout->cols};
+    exchange->weight.inputs = c->run->plan->job[exchange->job].inputs;
     char *next = exchange->memory;
     for (int plane = 0; plane < HT_PLANE_COUNT; plane++) {
         size_t bytes = plane_bytes(layout, plane);

@@ -14,18 +14,36 @@
 
 /* --- Looking on --------------------------------------------------------------------------------------------- */
 
-static ht_status quantized_rows(ht_calibrator *c, const ht_observed *o, const ht_site_rows *rows, const float **out) {
-    size_t values = rows->rows * rows->cols;
-    if (values > c->input_values) {
-        ht_release(c->ctx, c->inputs);
-        c->inputs = NULL;
-        c->input_values = 0;
-        HT_TRY(ht_allocate_raw(c->ctx, values, sizeof *c->inputs, "quantized inputs", &c->inputs));
-        c->input_values = values;
-    }
-    *out = c->inputs;
-    return ht_quantize_inputs(&c->model->workspace, &o->format, o->rule, rows->x, rows->rows, rows->cols, rows->cols,
-                              c->inputs);
+static ht_status reserve(ht_calibrator *c, float **memory, size_t *room, size_t values) {
+    if (values <= *room)
+        return HT_OK;
+    ht_release(c->ctx, *memory);
+    *memory = NULL;
+    *room = 0;
+    HT_TRY(ht_allocate_raw(c->ctx, values, sizeof **memory, "inputs as linears read them", memory));
+    *room = values;
+    return HT_OK;
+}
+
+/* *x becomes what the linear makes of it first. which: 0 the rows at work, 1 the float model's. */
+static ht_status transformed_rows(ht_calibrator *c, const ht_observed *o, const ht_site_rows *rows, int which,
+                                  const float **x) {
+    if (!*x || !ht_transformer_is(&o->inputs))
+        return HT_OK;
+    HT_TRY(reserve(c, &c->turned[which], &c->turned_values[which], rows->rows * rows->cols));
+    HT_TRY(ht_transform_inputs(&o->inputs, o->entry, *x, rows->rows, rows->cols, c->turned[which]));
+    *x = c->turned[which];
+    return HT_OK;
+}
+
+static ht_status quantized_rows(ht_calibrator *c, const ht_observed *o, const ht_site_rows *rows, const float **x) {
+    if (!o->quantized)
+        return HT_OK;
+    HT_TRY(reserve(c, &c->inputs, &c->input_values, rows->rows * rows->cols));
+    HT_TRY(ht_quantize_inputs(&c->model->workspace, &o->format, o->rule, *x, rows->rows, rows->cols, rows->cols,
+                              c->inputs));
+    *x = c->inputs;
+    return HT_OK;
 }
 
 static ht_status see(void *user, const ht_site_rows *rows) {
@@ -39,10 +57,11 @@ static ht_status see(void *user, const ht_site_rows *rows) {
         ht_moments *moments = c->holding_out ? o->held_out : o->moments;
         if (!moments)
             continue;
-        if (o->quantized)
-            HT_TRY(quantized_rows(c, o, rows, &x));
+        HT_TRY(transformed_rows(c, o, rows, 0, &x));
+        HT_TRY(quantized_rows(c, o, rows, &x));
         if (o->what & HT_MOMENT_CROSS)
             HT_TRY(ht_float_rows(c, i, rows, &x_float));
+        HT_TRY(transformed_rows(c, o, rows, 1, &x_float));
         HT_TRY(ht_moments_add(moments, x, x_float, rows->rows, rows->cols));
     }
     return HT_OK;

@@ -8,8 +8,10 @@
 
 enum { LONGEST_METHOD = 32 };
 
-static const char *const stage_names[HT_STAGE_COUNT] = {
-    [HT_STAGE_ROUND] = "rounds", [HT_STAGE_SCALE] = "scales inputs", [HT_STAGE_ROTATE] = "rotates"};
+static const char *const stage_names[HT_STAGE_COUNT] = {[HT_STAGE_ROUND] = "rounds",
+                                                        [HT_STAGE_INPUTS] = "transforms inputs",
+                                                        [HT_STAGE_SCALE] = "scales inputs",
+                                                        [HT_STAGE_ROTATE] = "rotates"};
 
 static ht_status add(ht_chain *chain, const ht_method *method) {
     const ht_method *before = chain->stage[method->stage];

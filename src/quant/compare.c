@@ -1,8 +1,8 @@
 /* Two checkpoints, parameter by parameter, as numbers.
  *
- * Both sides are decoded to f32 in pieces of rows, in parallel; each piece leaves its own sums (f64) and the sums are
- * added in order. What exists on one side only, has another shape or is no number gets a note instead.
- * SPDX-License-Identifier: BSD-3-Clause */
+ * Both sides are decoded to f32, transforms of inputs undone, in pieces of rows, in parallel; each piece leaves its own
+ * sums (f64) and the sums are added in order. What exists on one side only, has another shape or is no number gets a
+ * note instead. SPDX-License-Identifier: BSD-3-Clause */
 #include <halftone/quant.h>
 
 #include <math.h>   /* log10, fabs */
@@ -37,8 +37,8 @@ static ht_status compare_piece(void *arg, size_t index, size_t worker) {
     size_t cols = p->a->weight.cols, row = index % p->pieces * p->piece, entry = index / p->pieces;
     size_t rows = p->a->weight.rows - row < p->piece ? p->a->weight.rows - row : p->piece;
     float *x = p->scratch + 2 * worker * p->piece * cols, *y = x + p->piece * cols;
-    HT_TRY(ht_read_rows(p->ctx, p->a, entry, row, rows, x));
-    HT_TRY(ht_read_rows(p->ctx, p->b, entry, row, rows, y));
+    HT_TRY(ht_read_restored_rows(p->ctx, p->a, entry, row, rows, x));
+    HT_TRY(ht_read_restored_rows(p->ctx, p->b, entry, row, rows, y));
     piece_sum sum = {0};
     for (size_t i = 0; i < rows * cols; i++) {
         double a = (double)x[i], d = a - (double)y[i];

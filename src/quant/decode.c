@@ -7,6 +7,7 @@
 #include "base/status.h"
 #include "io/checkpoint_file.h"
 #include "ops/cast.h"
+#include "ops/input_transform.h"
 
 enum { PIECE = 64 * 1024 };
 
@@ -84,6 +85,16 @@ ht_status ht_read_rows(ht_context *ctx, const ht_parameter *parameter, size_t en
     const ht_uncast uncast = {
         .format = &weight->format, .planes = &planes, .rows = rows, .cols = weight->cols, .y = out, .y_dtype = HT_F32};
     return ht_uncast_rows(ctx, &uncast);
+}
+
+ht_status ht_read_restored_rows(ht_context *ctx, const ht_parameter *parameter, size_t entry, size_t row, size_t rows,
+                                float *out) {
+    ht_transformer transformer;
+    HT_TRY(ht_read_rows(ctx, parameter, entry, row, rows, out));
+    HT_TRY(ht_transformer_init(&transformer, ctx, &parameter->weight.inputs, parameter->weight.cols));
+    ht_restore_weights(&transformer, entry, out, rows);
+    ht_transformer_release(&transformer);
+    return HT_OK;
 }
 
 typedef void advise_fn(const ht_file_map *map, size_t offset, size_t bytes);

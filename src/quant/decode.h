@@ -24,6 +24,10 @@ ht_status ht_decode_rows(const ht_parameter *parameter, size_t entry, size_t row
 ht_status ht_read_rows(ht_context *ctx, const ht_parameter *parameter, size_t entry, size_t row, size_t rows,
                        float *out);
 
+/* The same as the float model has them: what was done to a weight for the sake of transformed inputs is undone. */
+ht_status ht_read_restored_rows(ht_context *ctx, const ht_parameter *parameter, size_t entry, size_t row, size_t rows,
+                                float *out);
+
 /* Let the mapped pages of these bytes of a stored tensor go: they have been looked at. */
 void ht_pages_done_with(const ht_checkpoint *checkpoint, const ht_stored_tensor *stored, uint64_t begin,
                         uint64_t bytes);

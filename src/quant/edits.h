@@ -1,6 +1,7 @@
 /* Changes to the parameters of a float model that leave the model as it is: scales of rows and columns, rotations.
  *
- *     W' = rows * (rotate_out^T (W * columns) rotate_in)
+ *     W' = rows * (rotate_out^T (W * columns) rotate_in)   and, where inputs are transformed when the model runs,
+ *     stored for such inputs (ops/input_transform.h)
  *
  * Transforms (smooth, awq, rotate) say what changes; ht_edits_write makes the changed checkpoint. */
 #ifndef HT_QUANT_EDITS_H
@@ -24,7 +25,10 @@ typedef struct ht_edit {
     float **rows;    /* by batch entry, [rows]; NULL: 1 */
     const ht_rotation *in, *out;
     float *values;   /* what it becomes, [batch, rows, cols]: norms; nothing else is set then */
-    int keeps_dtype; /* is written as it was stored; else as f32, so that nothing is rounded before it is quantized */
+    int sets_inputs; /* inputs are transformed so from now on; else as they were */
+    ht_input_transform inputs;
+    float *own_scale; /* inputs.scale, when ht_edits_input_scale made it */
+    int keeps_dtype;  /* is written as it was stored; else as f32, so that nothing is rounded before it is quantized */
 } ht_edit;
 
 typedef struct ht_edits {
@@ -44,6 +48,10 @@ void ht_edits_destroy(ht_edits *edits);
 ht_status ht_edits_scale_columns(ht_edits *edits, size_t parameter, size_t entry, const float *scale);
 ht_status ht_edits_divide_rows(ht_edits *edits, size_t parameter, size_t entry, size_t row, size_t step, size_t count,
                                const float *scale);
+
+/* The scale of an entry's inputs, [cols], for the caller to fill; other entries are ones at first. Sets sets_inputs.
+ * NULL: out of memory. */
+float *ht_edits_input_scale(ht_edits *edits, size_t parameter, size_t entry);
 
 /* Rows [row, row + rows) of an entry after the edit, [rows, cols] f32. An edit with a rotation of the outputs gives
  * whole matrices only (row 0, all rows). */

@@ -15,6 +15,7 @@
 #include "base/text.h"
 #include "format/lanes.h"
 #include "io/json.h"
+#include "io/transforms.h"
 #include "io/writer.h"
 #include "quant/decode.h"
 
@@ -26,33 +27,51 @@ typedef struct target {
     size_t parameter;
     const ht_edit *edit;
     const ht_stored_tensor *stored; /* the edit is NULL */
+    const float *scale;             /* of inputs, of the parameter; the others are NULL */
     ht_dtype dtype;
 } target;
 
 static int is_edited(const ht_edit *edit) {
-    return edit->columns || edit->rows || edit->in || edit->out || edit->values;
+    return edit->columns || edit->rows || edit->in || edit->out || edit->values || edit->sets_inputs;
 }
 
 static int by_name(const void *a, const void *b) {
     return strcmp(((const target *)a)->name, ((const target *)b)->name);
 }
 
+/* What is done to the inputs of a parameter afterwards. */
+static ht_input_transform inputs_after(const ht_edits *edits, size_t parameter) {
+    const ht_edit *edit = &edits->edit[parameter];
+    return edit->sets_inputs ? edit->inputs : ht_checkpoint_parameter(edits->checkpoint, parameter)->weight.inputs;
+}
+
+static ht_status add_edited(const ht_edits *edits, ht_arena *arena, size_t parameter, target *targets, size_t *count) {
+    const ht_parameter *from = ht_checkpoint_parameter(edits->checkpoint, parameter);
+    const ht_edit *edit = &edits->edit[parameter];
+    targets[(*count)++] = (target){.name = from->name,
+                                   .parameter = parameter,
+                                   .edit = edit,
+                                   .dtype = edit->keeps_dtype ? from->weight.format.element : HT_F32};
+    const float *scale = inputs_after(edits, parameter).scale;
+    if (!scale)
+        return HT_OK;
+    const char *name = ht_arena_printf(arena, "%s" HT_INPUT_SCALE_TAIL, from->name);
+    targets[(*count)++] = (target){.name = name, .parameter = parameter, .scale = scale, .dtype = HT_F32};
+    return name ? HT_OK : HT_ERR_MEMORY;
+}
+
 static ht_status list(const ht_edits *edits, ht_arena *arena, target **out, size_t *count) {
     const ht_checkpoint *checkpoint = edits->checkpoint;
-    target *targets = ht_arena_alloc(arena, (ht_checkpoint_tensor_count(checkpoint) + 1) * sizeof *targets);
+    target *targets = ht_arena_alloc(arena, 2 * (ht_checkpoint_tensor_count(checkpoint) + 1) * sizeof *targets);
     if (!targets)
         return HT_ERR_MEMORY;
     *count = 0;
     for (size_t i = 0; i < ht_checkpoint_parameter_count(checkpoint); i++) {
         const ht_parameter *parameter = ht_checkpoint_parameter(checkpoint, i);
-        ht_dtype dtype = parameter->weight.format.element;
         if (edits->head != SIZE_MAX && strcmp(parameter->name, edits->head_name) == 0)
             continue; /* a copy of the embedding that a tied model does not read */
         if (is_edited(&edits->edit[i]))
-            targets[(*count)++] = (target){.name = parameter->name,
-                                           .parameter = i,
-                                           .edit = &edits->edit[i],
-                                           .dtype = edits->edit[i].keeps_dtype ? dtype : HT_F32};
+            HT_TRY(add_edited(edits, arena, i, targets, count));
         else
             for (size_t s = 0; s < parameter->stored_count; s++) {
                 const ht_stored_tensor *stored = ht_checkpoint_tensor(checkpoint, parameter->stored[s]);
@@ -76,6 +95,11 @@ static ht_output_tensor output_of(const ht_edits *edits, const target *t) {
     if (t->stored) {
         output.rank = t->stored->rank;
         memcpy(output.shape, t->stored->shape, sizeof output.shape);
+    } else if (t->scale) {
+        const ht_parameter *parameter = ht_checkpoint_parameter(edits->checkpoint, t->parameter);
+        output.rank = parameter->rank - 1;
+        output.shape[0] = parameter->weight.batch;
+        output.shape[output.rank - 1] = parameter->weight.cols;
     } else {
         const ht_parameter *parameter = ht_checkpoint_parameter(edits->checkpoint, t->parameter);
         output.rank = parameter->rank;
@@ -123,6 +147,11 @@ static ht_status write_edited(const ht_edits *edits, const target *t, ht_checkpo
     return status;
 }
 
+static ht_status write_scale(const ht_edits *edits, const target *t, ht_checkpoint_writer *writer, size_t index) {
+    const ht_weight *weight = &ht_checkpoint_parameter(edits->checkpoint, t->parameter)->weight;
+    return ht_checkpoint_writer_write(writer, index, 0, t->scale, weight->batch * weight->cols * sizeof *t->scale);
+}
+
 static ht_status write_all(const ht_edits *edits, const target *targets, size_t count, ht_checkpoint_writer *writer) {
     for (size_t i = 0; i < count; i++) {
         const target *t = &targets[i];
@@ -131,6 +160,8 @@ static ht_status write_all(const ht_edits *edits, const target *targets, size_t 
             continue;
         if (t->edit)
             HT_TRY(write_edited(edits, t, writer, i));
+        else if (t->scale)
+            HT_TRY(write_scale(edits, t, writer, i));
         else
             HT_TRY(ht_checkpoint_writer_write(writer, i, 0, t->stored->data, t->stored->bytes));
         HT_TRY(ht_checkpoint_writer_done(writer, i));
@@ -155,6 +186,26 @@ static ht_status write_config(const ht_edits *edits, ht_checkpoint_writer *write
     return status;
 }
 
+/* transform_config of the file, JSON text to be freed; *out NULL: nothing is transformed. */
+static ht_status write_transforms(const ht_edits *edits, ht_arena *arena, char **out) {
+    size_t count = ht_checkpoint_parameter_count(edits->checkpoint), listed = 0;
+    ht_named_block *all = ht_arena_alloc(arena, count * sizeof *all + 1);
+    json_t *config;
+    *out = NULL;
+    if (!all)
+        return HT_ERR_MEMORY;
+    for (size_t i = 0; i < count; i++) {
+        const ht_parameter *parameter = ht_checkpoint_parameter(edits->checkpoint, i);
+        if (parameter->rank == 2 || parameter->rank == 3)
+            all[listed++] = (ht_named_block){parameter->name, inputs_after(edits, i).block};
+    }
+    HT_TRY(ht_transform_config(all, listed, &config));
+    if (config && !(*out = json_dumps(config, JSON_COMPACT)))
+        return ht_fail(HT_ERR_MEMORY, "config: the system has no memory left");
+    json_decref(config);
+    return HT_OK;
+}
+
 ht_status ht_edits_write(const ht_edits *edits, const char *directory, const char *stage) {
     ht_arena arena;
     ht_arena_init(&arena, edits->ctx);
@@ -167,8 +218,12 @@ ht_status ht_edits_write(const ht_edits *edits, const char *directory, const cha
         status = HT_ERR_MEMORY;
     for (size_t i = 0; i < count && status == HT_OK; i++)
         outputs[i] = output_of(edits, &targets[i]);
+    char *transforms = NULL;
+    if (status == HT_OK)
+        status = write_transforms(edits, &arena, &transforms);
     if (status == HT_OK) {
-        const char *const metadata[] = {"format", "pt", "stage", stage, NULL};
+        const char *const metadata[] = {"format",   "pt", "stage", stage, transforms ? HT_TRANSFORM_METADATA : NULL,
+                                        transforms, NULL};
         ht_writer_options how = {.resume = HT_RESUME_NEVER, .fingerprint = stage, .metadata = metadata, .overwrite = 1};
         status = ht_checkpoint_writer_create(edits->ctx, directory, outputs, count, &how, &writer);
     }
@@ -184,6 +239,7 @@ ht_status ht_edits_write(const ht_edits *edits, const char *directory, const cha
         ht_checkpoint_writer_destroy(writer);
     else
         ht_checkpoint_writer_discard(writer);
+    free(transforms);
     ht_arena_release(&arena);
     return status;
 }

@@ -14,7 +14,9 @@
 
 #include "base/status.h"
 #include "quant/driver.h"
+#include "quant/input_blocks.h"
 #include "quant/prune.h"
+#include "quant/stage.h"
 
 ht_quantize_options ht_quantize_options_default(void) {
     return (ht_quantize_options){.scale_dtype = HT_F32};
@@ -31,6 +33,8 @@ ht_profile_request ht_job_request(const ht_job *job) {
                                   .has_input = job->scheme.has_input,
                                   .input = job->scheme.input,
                                   .input_rule = job->scheme.input_rule,
+                                  .inputs = job->inputs,
+                                  .has_input_scale = job->has_input_scale,
                                   .scheme = job->scheme.name,
                                   .method = job->rule->chain.name,
                                   .scale_rule = job->row.scale_rule};
@@ -74,6 +78,22 @@ static ht_status resolve_options(ht_plan *plan, ht_job *job, const ht_rule_optio
     if (ht_chain_fits(&job->rule->chain, &job->scheme, &job->settings) != HT_OK)
         return ht_fail_prefix(HT_ERR_ARGUMENT, "%s", job->rule->place);
     return HT_OK;
+}
+
+/* What is done to the inputs: as the checkpoint says, and as the transforms will have it that are still to come. */
+static ht_status expect_inputs(ht_plan *plan, ht_job *job) {
+    const ht_chain *chain = &job->rule->chain;
+    job->inputs = job->parameter->weight.inputs;
+    job->has_input_scale = job->inputs.scale != NULL;
+    if (job->parameter->rank != 2 && job->parameter->rank != 3)
+        return HT_OK;
+    if (!plan->staged)
+        job->has_input_scale |=
+            chain->stage[HT_STAGE_SCALE] && job->settings.value[HT_SETTING_PLACEMENT] == HT_PLACEMENT_APPLY;
+    if (!plan->staged && chain->stage[HT_STAGE_INPUTS] && !job->inputs.block)
+        HT_TRY(ht_input_block(job, &job->inputs.block));
+    const ht_profile_request request = ht_job_request(job);
+    return ht_profile_check_inputs(plan->profile, &request);
 }
 
 static ht_status lay_out(ht_plan *plan, size_t index) {
@@ -121,6 +141,7 @@ static ht_status decide(ht_plan *plan, size_t index, const ht_rule_options *call
     if (!job->rule || job->rule->keep)
         return HT_OK;
     HT_TRY(resolve_options(plan, job, call));
+    HT_TRY(expect_inputs(plan, job));
     return lay_out(plan, index);
 }
 
@@ -291,6 +312,7 @@ static ht_status fill(ht_plan *plan, const ht_checkpoint *checkpoint, const ht_q
     ht_rule_options call;
     HT_TRY(call_options(plan, options, &call));
     plan->count = ht_checkpoint_parameter_count(checkpoint);
+    plan->staged = ht_stage_mark(checkpoint) != NULL;
     plan->job = ht_arena_alloc(&plan->arena, plan->count * sizeof *plan->job + 1);
     plan->tensor = ht_arena_alloc(&plan->arena, plan->count * sizeof *plan->tensor + 1);
     if (!plan->job || !plan->tensor)

@@ -22,9 +22,11 @@ typedef struct ht_job {
     ht_rule_options options; /* of the command line, the rule and the recipe, in this order */
     ht_scheme scheme;        /* after the options */
     ht_row_options row;
-    ht_settings settings; /* of the rule's method, resolved */
-    ht_layout *layout;    /* NULL: kept */
-    size_t first;         /* its output tensors are first .. first + count - 1 */
+    ht_settings settings;      /* of the rule's method, resolved */
+    ht_input_transform inputs; /* what will be done to the inputs; no values yet while transforms are still to come */
+    int has_input_scale;
+    ht_layout *layout; /* NULL: kept */
+    size_t first;      /* its output tensors are first .. first + count - 1 */
     size_t count;
     size_t shared; /* jobs of equal `shared` have one range (NVFP4 in fused groups); own index if alone */
 } ht_job;
@@ -37,6 +39,7 @@ struct ht_plan {
     ht_plan_tensor *tensor;
     ht_job *job;
     size_t count;
+    int staged; /* the checkpoint is what transforms have made */
     ht_output_tensor *output;
     size_t output_count;
     ht_plan_summary summary;

@@ -95,8 +95,9 @@ static const setting_row table[HT_SETTING_COUNT] = {
                         .words = {"false", "true"},
                         .use = {{"awq", 1}}},
     [HT_SETTING_PLACEMENT] = {.name = "placement",
-                              .summary = "where the scales of inputs go: into what the inputs come from",
-                              .words = {"fuse"},
+                              .summary = "where the scales of inputs go: into what the inputs come from, or applied "
+                                         "to the inputs when the model runs",
+                              .words = {"fuse", "apply"},
                               .use = {{"smooth", HT_PLACEMENT_FUSE},
                                       {"awq", HT_PLACEMENT_FUSE},
                                       {"sinq", HT_PLACEMENT_FUSE}}},
@@ -116,6 +117,18 @@ static const setting_row table[HT_SETTING_COUNT] = {
                                .low = 0,
                                .high = 1,
                                .use = {{"gptq", 0.005}}},
+    [HT_SETTING_HADAMARD] = {.name = "block_hadamard",
+                             .summary = "inputs that a Hadamard matrix mixes; 0: as many as share a scale, at most 128",
+                             .low = 0,
+                             .high = 1048576,
+                             .whole = 1,
+                             .use = {{"hadamard", 0}}},
+    [HT_SETTING_R4] = {.name = "r4",
+                       .summary = "inputs of down that a Hadamard matrix mixes when the model runs; 0: off, 1: all",
+                       .low = 0,
+                       .high = 1048576,
+                       .whole = 1,
+                       .use = {{"rotate", 0}}},
 };
 
 /* --- Who knows what --------------------------------------------------------------------------------------- */

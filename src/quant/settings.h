@@ -26,10 +26,12 @@
     X(ALPHA)      /* exponent of smoothing */                                                                          \
     X(GRID)       /* points of a search */                                                                             \
     X(DUO)        /* AWQ: weight statistics beside those of the inputs */                                              \
-    X(PLACEMENT)  /* fuse */                                                                                           \
+    X(PLACEMENT)  /* fuse, apply */                                                                                    \
     X(ITERATIONS) /* HQQ, SINQ, AutoRound */                                                                           \
     X(NORM)       /* HQQ: p of the norm */                                                                             \
-    X(FEW_TOKENS) /* share of the calibration tokens below which an expert counts as starved */
+    X(FEW_TOKENS) /* share of the calibration tokens below which an expert counts as starved */                        \
+    X(HADAMARD)   /* block of the inputs' Hadamard transform; 0: as the format has it */                               \
+    X(R4)         /* block of the Hadamard transform before down; 0: none, 1: the whole row */
 
 typedef enum ht_setting {
 #define HT_SETTING_ENUMERATOR(name) HT_SETTING_##name,
@@ -45,7 +47,7 @@ typedef struct ht_settings {
 enum { HT_ORDER_NONE, HT_ORDER_STATIC, HT_ORDER_GAR, HT_ORDER_DESC_ACT };
 enum { HT_SCALES_ORIGINAL, HT_SCALES_AT_GROUP, HT_SCALES_SEARCHED };
 enum { HT_HESSIAN_FLOAT, HT_HESSIAN_QUANTIZED };
-enum { HT_PLACEMENT_FUSE };
+enum { HT_PLACEMENT_FUSE, HT_PLACEMENT_APPLY };
 enum { HT_PATTERN_NONE, HT_PATTERN_2_4, HT_PATTERN_4_8 };
 
 /* `method` below: a name of the methods table, or several joined by '+' ("smooth+gptq"), which know what any of them

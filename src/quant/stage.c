@@ -22,7 +22,7 @@
 #include "quant/driver.h"
 #include "quant/transform.h"
 
-static const ht_stage order[] = {HT_STAGE_ROTATE, HT_STAGE_SCALE};
+static const ht_stage order[] = {HT_STAGE_ROTATE, HT_STAGE_SCALE, HT_STAGE_INPUTS};
 enum { STAGES = sizeof order / sizeof *order, MOST = 8, MARK = 64 };
 
 /* Transforms that rules in force name, in the order in which they are done. */
@@ -48,7 +48,7 @@ int ht_stage_needed(const ht_plan *plan) {
 
 /* --- Directories ----------------------------------------------------------------------------------------------- */
 
-static const char *mark_of(const ht_checkpoint *checkpoint) {
+const char *ht_stage_mark(const ht_checkpoint *checkpoint) {
     const char *key;
     for (size_t i = 0; (key = ht_checkpoint_metadata_key(checkpoint, i)); i++)
         if (strcmp(key, "stage") == 0)
@@ -68,7 +68,7 @@ static ht_status look(ht_context *ctx, const char *path, const char *mark, int *
     if (stat(config, &info) != 0)
         return HT_OK; /* begun: the writer takes it over, or refuses it */
     HT_TRY(ht_checkpoint_open(ctx, path, &checkpoint));
-    const char *found = mark_of(checkpoint);
+    const char *found = ht_stage_mark(checkpoint);
     ht_status status =
         found
             ? HT_OK

@@ -7,6 +7,9 @@
 #include "base/text.h"
 #include "quant/plan.h"
 
+/* What the checkpoint was made of and how, if it is a stage; else NULL. */
+const char *ht_stage_mark(const ht_checkpoint *checkpoint);
+
 /* Does a rule in force ask for anything before rounding? */
 int ht_stage_needed(const ht_plan *plan);
 

@@ -17,6 +17,7 @@
 #include "base/status.h"
 #include "format/lanes.h"
 #include "quant/decode.h"
+#include "quant/input_blocks.h"
 #include "quant/rotate.h"
 #include "quant/sites.h"
 
@@ -241,10 +242,14 @@ static void keep_dtypes(const ht_transform *how, ht_edits *edits) {
 }
 
 ht_status ht_transform_edits(ht_model *model, const ht_transform *how, ht_edits *edits) {
-    if (how->method->rotates)
+    if (how->method->rotates) {
         HT_TRY(ht_rotate_edits(model, 1, edits));
-    else
+        HT_TRY(ht_input_r4_edits(model, how->plan, how->method, edits));
+    } else if (how->method->mixes) {
+        HT_TRY(ht_input_block_edits(how->plan, how->method, edits));
+    } else {
         HT_TRY(scale_all(model, how, edits));
+    }
     keep_dtypes(how, edits);
     return HT_OK;
 }

@@ -134,6 +134,11 @@ static void compare_members(ht_finding *finding, const ht_parameter *a, const ht
         ht_find(finding, "%s and %s are read as one matrix, but stored in different formats", a->name, b->name);
         return;
     }
+    if (x->inputs.block != y->inputs.block) {
+        ht_find(finding, "%s and %s are read as one matrix, but Hadamard blocks of their inputs are %zu and %zu",
+                a->name, b->name, x->inputs.block, y->inputs.block);
+        return;
+    }
     if (!a->quantized || x->format.family != HT_FAMILY_NVFP4 || !x->plane[HT_PLANE_GLOBAL])
         return;
     for (size_t e = 0; e < x->batch && x->batch == y->batch; e++) {

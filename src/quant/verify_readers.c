@@ -18,6 +18,7 @@ typedef struct reader_row {
     const char *methods; /* quant_method values that it loads, space separated; NULL: no safetensors */
     parameter_fn *parameter;
     int uniform_experts; /* all experts of a block must be stored alike */
+    int transforms;      /* Hadamard blocks of the inputs of linears are applied */
 } reader_row;
 
 static void no_fused_experts(ht_finding *finding, const ht_parameter *parameter) {
@@ -50,10 +51,23 @@ static void vllm_parameter(ht_finding *finding, const ht_parameter *parameter) {
         ht_find(finding, "%s is in a format without a loader", parameter->name);
 }
 
+/* A transform that a reader leaves out changes what the model computes, and nobody is told. */
+static void check_inputs(ht_finding *finding, const reader_row *row, const ht_parameter *parameter, int is_expert) {
+    const ht_input_transform *inputs = &parameter->weight.inputs;
+    if (inputs->block && !row->transforms)
+        ht_find(finding, "%s: its inputs are to be transformed (transform_config), which %s does not do",
+                parameter->name, row->name);
+    else if (inputs->block && is_expert)
+        ht_find(finding, "%s: its inputs are to be transformed, which %s does for linears, not for experts",
+                parameter->name, row->name);
+    else if (inputs->scale)
+        ht_find(finding, "%s: its inputs are to be scaled, which is our own extension", parameter->name);
+}
+
 static const reader_row readers[] = {
-    {"vllm", "compressed-tensors fp8 mxfp4 modelopt", vllm_parameter, 1},
-    {"transformers", "compressed-tensors fp8 mxfp4", NULL, 0},
-    {"llama.cpp", NULL, NULL, 0},
+    {"vllm", "compressed-tensors fp8 mxfp4 modelopt", vllm_parameter, 1, 1},
+    {"transformers", "compressed-tensors fp8 mxfp4", NULL, 0, 0},
+    {"llama.cpp", NULL, NULL, 0, 0},
 };
 
 enum { READERS = sizeof readers / sizeof *readers };
@@ -128,6 +142,7 @@ ht_status ht_verify_reader(ht_verify_run *v, const char *reader) {
         finding.looked++;
         if (compressed)
             no_fused_experts(&finding, parameter);
+        check_inputs(&finding, row, parameter, v->class[i] == HT_CLASS_EXPERT);
         if (row->parameter)
             row->parameter(&finding, parameter);
     }

@@ -6,7 +6,8 @@
  *     sparsity     where the record says that weights were pruned: the zeros are there, in each group of a pattern
  *     error        |w - w'| <= c * A, where A is the largest |w| of those that share the scale; of methods that move
  *                  weights to make up for one another's errors (gptq): the whole within half of its norm; of
- *                  transformed weights (smooth+..., rotate+...): not asked, they are others than the original's
+ *                  transformed weights (smooth+..., rotate+...): not asked, they are others than the original's.
+ *                  Where inputs are transformed when the model runs, so is the original's weight before it is compared
  *
  * Other formats derive their scale from the largest value by a division that does not come back to the same number, so
  * the round trip is asked of MX alone. c by format, below; it covers every scale rule that only rounds. A searched
@@ -24,6 +25,7 @@
 #include "base/status.h"
 #include "io/json.h"
 #include "ops/cast.h"
+#include "ops/input_transform.h"
 #include "quant/decode.h"
 #include "quant/prune.h"
 
@@ -72,6 +74,7 @@ typedef struct piece_result {
 typedef struct weight_check {
     ht_context *ctx;
     const ht_parameter *parameter, *original; /* original may be NULL */
+    ht_transformer inputs;                    /* what the stored weight was changed for */
     size_t piece, pieces, values;
     int round_trip;
     int moved; /* by the method: no bound for each weight */
@@ -164,6 +167,13 @@ static void look_at_distance(piece_result *result, const float *x, const float *
     }
 }
 
+/* The original as the parameter would store it, were it not quantized. */
+static ht_status read_original(const weight_check *w, size_t entry, size_t row, size_t rows, float *x) {
+    HT_TRY(ht_read_restored_rows(w->ctx, w->original, entry, row, rows, x));
+    ht_transform_weights(&w->inputs, entry, x, rows);
+    return HT_OK;
+}
+
 static ht_status look(void *arg, size_t index, size_t worker) {
     weight_check *w = arg;
     const ht_weight *weight = &w->parameter->weight;
@@ -178,7 +188,7 @@ static ht_status look(void *arg, size_t index, size_t worker) {
     if (w->round_trip)
         HT_TRY(look_at_round_trip(w, &result, y, x, w->planes + worker * w->planes_bytes, first, rows));
     if (w->original) {
-        HT_TRY(ht_read_rows(w->ctx, w->original, entry, row, rows, x));
+        HT_TRY(read_original(w, entry, row, rows, x));
         if (w->moved)
             look_at_distance(&result, x, y, rows * weight->cols);
         else
@@ -193,7 +203,7 @@ static ht_status whole_amax(weight_check *w) {
     const ht_weight *weight = &w->parameter->weight;
     for (size_t i = 0; i < weight->batch * w->pieces; i++) {
         size_t row = i % w->pieces * w->piece, rows = weight->rows - row < w->piece ? weight->rows - row : w->piece;
-        HT_TRY(ht_read_rows(w->ctx, w->original, i / w->pieces, row, rows, w->numbers));
+        HT_TRY(read_original(w, i / w->pieces, row, rows, w->numbers));
         for (size_t j = 0; j < rows * weight->cols; j++)
             w->whole_amax = fabsf(w->numbers[j]) > w->whole_amax ? fabsf(w->numbers[j]) : w->whole_amax;
     }
@@ -354,6 +364,12 @@ static int scale_searched(const ht_verify_run *v, const json_t *record) {
     return rule && strcmp(rule, "mse") == 0;
 }
 
+/* The record's method without transforms that the stored config says all about; NULL stays. */
+static const char *without_blocks(const char *method) {
+    static const char first[] = "hadamard+";
+    return method && strncmp(method, first, sizeof first - 1) == 0 ? method + sizeof first - 1 : method;
+}
+
 /* Methods that give every weight a code next to it; others may trade one's error for another's. */
 static int only_rounds(const char *method) {
     static const char *const ROUNDING[] = {"rtn", "hqq"};
@@ -367,7 +383,7 @@ static ht_status check_parameter(ht_verify_run *v, findings *f, size_t index) {
     const ht_parameter *parameter = ht_checkpoint_parameter(v->checkpoint, index);
     const ht_format *format = &parameter->weight.format;
     const json_t *record = record_of(v, index, parameter->name);
-    const char *method = record ? ht_json_string(record, "method") : NULL;
+    const char *method = without_blocks(record ? ht_json_string(record, "method") : NULL);
     int transformed = method && strchr(method, '+');
     weight_check w = {.ctx = v->ctx,
                       .parameter = parameter,
@@ -382,7 +398,9 @@ static ht_status check_parameter(ht_verify_run *v, findings *f, size_t index) {
         w.farthest = 1;
     look_at_plane(&f->scales, parameter, HT_PLANE_SCALES, format->scale);
     look_at_plane(&f->scales, parameter, HT_PLANE_GLOBAL, format->global);
-    ht_status status = allocate(v->ctx, &w);
+    ht_status status = ht_transformer_init(&w.inputs, v->ctx, &parameter->weight.inputs, parameter->weight.cols);
+    if (status == HT_OK)
+        status = allocate(v->ctx, &w);
     if (status == HT_OK && w.original && format->block_rows == 0)
         status = whole_amax(&w);
     if (status == HT_OK)
@@ -395,6 +413,7 @@ static ht_status check_parameter(ht_verify_run *v, findings *f, size_t index) {
     ht_release(v->ctx, w.planes);
     ht_release(v->ctx, w.numbers);
     ht_release(v->ctx, w.result);
+    ht_transformer_release(&w.inputs);
     return status;
 }
 

@@ -190,6 +190,31 @@ static void test_exp(void) {
     CHECK_WITHIN(worst, 0, 1.2e-7);
 }
 
+/* The vector (1, 2, 3, 4) -> (5, -1, -2, 0) and the definition, by every row; a run does not see its neighbours. */
+static void test_hadamard(void) {
+    ht_hadamard_fn *best = ht_kernel_choose(HT_OPERATION_HADAMARD, all_flags, NULL, 1)->fn.hadamard;
+    float four[8] = {8, 0, 0, 0, 1, 2, 3, 4};
+    const float want[8] = {4, 4, 4, 4, 5, -1, -2, 0};
+    best(four, 4, 2);
+    CHECK_BYTES(four, want, sizeof want);
+    for (size_t n = 1; n <= 512; n *= 2) {
+        enum { RUNS = 3 };
+        float *x = random_values(RUNS * n, 16), *y = malloc(RUNS * n * sizeof *y), *z = malloc(RUNS * n * sizeof *z);
+        memcpy(y, x, RUNS * n * sizeof *y);
+        memcpy(z, x, RUNS * n * sizeof *z);
+        best(y, n, RUNS);
+        ht_hadamard_f32_ref(z, n, RUNS);
+        CHECK_BYTES(y, z, RUNS * n * sizeof *y);
+        for (size_t i = 0; i < RUNS * n; i++) {
+            double sum = 0;
+            for (size_t j = 0; j < n; j++)
+                sum += __builtin_parityl(i % n & j) ? -(double)x[i / n * n + j] : (double)x[i / n * n + j];
+            CHECK_WITHIN((double)y[i], sum / sqrt((double)n), 1e-5);
+        }
+        free(x), free(y), free(z);
+    }
+}
+
 static void test_softcap(void) {
     ht_softcap_fn *best = ht_kernel_choose(HT_OPERATION_SOFTCAP, all_flags, NULL, 1)->fn.softcap;
     float x[9] = {0, 1, -1, 30, -30, 1e-3f, 1e6f, -1e6f, NAN}, y[9];
@@ -412,6 +437,7 @@ int main(void) {
     RUN(test_softmax);
     RUN(test_exp);
     RUN(test_softcap);
+    RUN(test_hadamard);
     RUN(test_decode);
     RUN(test_decode_packings);
     RUN(test_decode_transposed);

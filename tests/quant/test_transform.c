@@ -52,8 +52,10 @@ static ht_plan *plan_for(ht_model *model, const ht_method *method, const char *s
         return NULL;
     for (size_t i = 0; i < plan->recipe->count; i++)
         plan->recipe->rule[i].chain.stage[method->stage] = method;
-    for (size_t i = 0; i < plan->count; i++)
+    for (size_t i = 0; i < plan->count; i++) {
         plan->job[i].settings = ht_settings_default(settings);
+        plan->job[i].settings.value[HT_SETTING_R4] = method->rotates; /* all inputs of down, too */
+    }
     return plan;
 }
 
@@ -71,7 +73,8 @@ static size_t apply(ht_model *model, const ht_method *method, const char *settin
         for (size_t i = 0; i < plan->count; i++) {
             if (plan->job[i].parameter->rank > 1)
                 edits->edit[i].keeps_dtype = 0;
-            changed += edits->edit[i].in || edits->edit[i].out || edits->edit[i].columns || edits->edit[i].values;
+            changed += edits->edit[i].in || edits->edit[i].out || edits->edit[i].columns || edits->edit[i].values ||
+                       edits->edit[i].sets_inputs;
         }
         edits->head_edit.keeps_dtype = 0;
         CHECK_OK(ht_edits_write(edits, path, "test"));
@@ -131,6 +134,15 @@ static void test_awq(void) {
     same_model(ctx, "llama", &method, "awq");
     same_model(ctx, "qwen3-moe", &method, "awq");
     same_model(ctx, "gpt-oss", &method, "awq");
+    ht_context_destroy(ctx);
+}
+
+static void test_hadamard(void) {
+    const ht_method method = {.item = {"hadamard", "", ""}, .stage = HT_STAGE_INPUTS, .mixes = 1};
+    ht_context *ctx;
+    REQUIRE_OK(ht_context_create(NULL, &ctx));
+    for (size_t i = 0; i < FAMILIES; i++)
+        same_model(ctx, NAMES[i], &method, "hadamard");
     ht_context_destroy(ctx);
 }
 
@@ -230,6 +242,7 @@ int main(void) {
     RUN(test_rotate);
     RUN(test_smooth);
     RUN(test_awq);
+    RUN(test_hadamard);
     RUN(test_refused);
     RUN(test_run);
     RUN(test_stage);

@@ -151,6 +151,46 @@ static inline double softmax_body(const float *x, size_t n, float floor, float *
     return total;
 }
 
+/* Distances below the lanes stay in registers; from there on whole vectors meet. */
+static inline void hadamard_lanes(float *x, size_t n) {
+    for (size_t i = 0; i < n; i += ROW_LANES) {
+        float a[ROW_LANES], b[ROW_LANES];
+        for (size_t l = 0; l < ROW_LANES; l++)
+            a[l] = (l & 1 ? -x[i + l] : x[i + l]) + x[i + (l ^ 1)];
+        for (size_t l = 0; l < ROW_LANES; l++)
+            b[l] = (l & 2 ? -a[l] : a[l]) + a[l ^ 2];
+        for (size_t l = 0; l < ROW_LANES; l++)
+            x[i + l] = (l & 4 ? -b[l] : b[l]) + b[l ^ 4];
+    }
+}
+
+static inline void hadamard_pairs(float *low, float *high, size_t half) {
+    for (size_t i = 0; i < half; i++) {
+        float a = low[i], b = high[i];
+        low[i] = a + b;
+        high[i] = a - b;
+    }
+}
+
+static inline void hadamard_run(float *x, size_t n, double scale) {
+    size_t half = 1;
+    if (n >= ROW_LANES) {
+        hadamard_lanes(x, n);
+        half = ROW_LANES;
+    }
+    for (; half < n; half *= 2)
+        for (size_t start = 0; start < n; start += 2 * half)
+            hadamard_pairs(x + start, x + start + half, half);
+    for (size_t i = 0; i < n; i++)
+        x[i] = (float)((double)x[i] * scale);
+}
+
+static inline void hadamard_body(float *x, size_t n, size_t runs) {
+    double scale = 1.0 / sqrt((double)n);
+    for (size_t r = 0; r < runs; r++)
+        hadamard_run(x + r * n, n, scale);
+}
+
 /* tanh(|t|) = (1 - q) / (1 + q), q = exp(-2 |t|): never overflows, absolute error below 1e-7. */
 static inline void softcap_body(float *x, size_t n, float cap) {
     for (size_t i = 0; i < n; i++) {

@@ -24,3 +24,7 @@ double ht_softmax_f32_avx2(const float *x, size_t n, float floor, float *e, floa
 void ht_softcap_f32_avx2(float *x, size_t n, float cap) {
     softcap_body(x, n, cap);
 }
+
+void ht_hadamard_f32_avx2(float *x, size_t n, size_t runs) {
+    hadamard_body(x, n, runs);
+}

@@ -63,6 +63,7 @@ const ht_kernel_row ht_kernel_rows_arch[] = {
     {.operation = HT_OPERATION_GATE, .name = "f32_avx2", .needs = HT_CPU_AVX2, .fn.gate = ht_gate_f32_avx2},
     {.operation = HT_OPERATION_SOFTMAX, .name = "f32_avx2", .needs = HT_CPU_AVX2, .fn.softmax = ht_softmax_f32_avx2},
     {.operation = HT_OPERATION_SOFTCAP, .name = "f32_avx2", .needs = HT_CPU_AVX2, .fn.softcap = ht_softcap_f32_avx2},
+    {.operation = HT_OPERATION_HADAMARD, .name = "f32_avx2", .needs = HT_CPU_AVX2, .fn.hadamard = ht_hadamard_f32_avx2},
     {.operation = HT_OPERATION_DENSE,
      .name = "f32_avx512",
      .needs = HT_CPU_AVX512F | HT_CPU_FMA,
