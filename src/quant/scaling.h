@@ -21,7 +21,7 @@ typedef struct ht_scaling_problem {
     const ht_settings *settings;
     const ht_scaling_reader *reader;
     size_t readers, cols;
-    const ht_moments *input; /* finished */
+    const ht_moments *input; /* finished; without tokens for methods without text */
     const size_t *channel;   /* [cols]: channel that input j comes from; NULL: j */
     size_t channels;
 } ht_scaling_problem;
@@ -34,6 +34,9 @@ typedef ht_status ht_scaling_fn(const ht_scaling_problem *problem, float *scale)
 ht_scaling_fn ht_smooth_scales;
 /* The grid point whose rounding leaves the least output error (section 2.2). Needs HT_MOMENT_MEAN and SECOND. */
 ht_scaling_fn ht_awq_scales;
+
+/* Sinkhorn: columns and groups of rows as wide as each other (section 2.3). Reads no inputs. */
+ht_scaling_fn ht_sinq_scales;
 
 /* Candidates of awq: point i of the grid, before any is tried. mean, weight [channels] (weight NULL: without). */
 void ht_awq_candidate(const double *mean, const double *weight, size_t channels, size_t point, size_t grid,

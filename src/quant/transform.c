@@ -28,6 +28,7 @@ typedef struct scaling {
     ht_arena arena; /* of the layer */
     ht_site_map *site;
     size_t sites;
+    size_t samples;       /* 0: the method looks at weights alone */
     ht_moments **moments; /* by site; NULL: not wanted */
 } scaling;
 
@@ -67,7 +68,8 @@ static ht_status open_layer(scaling *s, size_t layer) {
     for (size_t i = 0; i < s->sites; i++) {
         const ht_job *job = s->site[i].kind == HT_PRODUCER_NONE ? NULL : asks(s, &s->site[i]);
         if (job)
-            HT_TRY(ht_moments_create(s->edits->ctx, s->site[i].cols, s->how->method->moments(&job->settings),
+            HT_TRY(ht_moments_create(s->edits->ctx, s->site[i].cols,
+                                     s->how->method->moments ? s->how->method->moments(&job->settings) : 0,
                                      &s->moments[i]));
     }
     return HT_OK;
@@ -176,7 +178,7 @@ static ht_status scale_site(scaling *s, size_t index) {
     if (!moments)
         return HT_OK;
     HT_TRY(ht_moments_finish(moments));
-    if (!moments->tokens)
+    if (!moments->tokens && s->how->method->moments)
         return HT_OK; /* an expert that no token went to */
     ht_scaling_reader *reader = ht_arena_alloc(&s->arena, site->readers * sizeof *reader);
     float *scale = ht_arena_alloc(&s->arena, site->channels * sizeof *scale), *memory = NULL;
@@ -203,7 +205,7 @@ static ht_status run_layer(scaling *s, ht_sequence *sequence, size_t layer, floa
     const ht_watch watch = {.see = see, .user = s, .stop = HT_SITE_COUNT};
     size_t values = s->how->length * s->model->config.hidden;
     ht_status status = open_layer(s, layer);
-    for (size_t i = 0; i < s->how->samples && status == HT_OK; i++) {
+    for (size_t i = 0; i < s->samples && status == HT_OK; i++) {
         status = ht_block_run(sequence, layer, hidden + i * values, s->how->length, &watch);
         if (status == HT_OK)
             status = ht_context_check_cancelled(s->edits->ctx);
@@ -215,16 +217,16 @@ static ht_status run_layer(scaling *s, ht_sequence *sequence, size_t layer, floa
 }
 
 static ht_status scale_all(ht_model *model, const ht_transform *how, ht_edits *edits) {
-    scaling s = {.model = model, .how = how, .edits = edits};
+    scaling s = {.model = model, .how = how, .edits = edits, .samples = how->method->moments ? how->samples : 0};
     size_t values = how->length * model->config.hidden;
     ht_sequence *sequence = NULL;
     float *hidden = NULL;
     ht_arena_init(&s.arena, edits->ctx);
     ht_status status =
-        ht_allocate_raw(edits->ctx, how->samples * values, sizeof *hidden, "hidden rows of all samples", &hidden);
-    if (status == HT_OK)
+        ht_allocate_raw(edits->ctx, s.samples * values, sizeof *hidden, "hidden rows of all samples", &hidden);
+    if (status == HT_OK && s.samples)
         status = ht_block_sequence(model, how->length, &sequence);
-    for (size_t i = 0; i < how->samples && status == HT_OK; i++)
+    for (size_t i = 0; i < s.samples && status == HT_OK; i++)
         status = ht_block_embed(model, how->ids + i * how->length, how->length, hidden + i * values);
     for (size_t l = 0; l < model->config.layers && status == HT_OK; l++)
         status = run_layer(&s, sequence, l, hidden);

@@ -146,6 +146,16 @@ static void test_hadamard(void) {
     ht_context_destroy(ctx);
 }
 
+/* No text is looked at. */
+static void test_sinq(void) {
+    const ht_method method = {.item = {"sinq", "", ""}, .stage = HT_STAGE_SCALE, .scales = ht_sinq_scales};
+    ht_context *ctx;
+    REQUIRE_OK(ht_context_create(NULL, &ctx));
+    for (size_t i = 0; i < FAMILIES; i++)
+        same_model(ctx, NAMES[i], &method, "sinq");
+    ht_context_destroy(ctx);
+}
+
 static void test_refused(void) {
     ht_context *ctx;
     ht_model *model;
@@ -243,6 +253,7 @@ int main(void) {
     RUN(test_smooth);
     RUN(test_awq);
     RUN(test_hadamard);
+    RUN(test_sinq);
     RUN(test_refused);
     RUN(test_run);
     RUN(test_stage);
