@@ -4,6 +4,9 @@
  *     job 0            job 1        job 2
  *     [n0 n1 n2 n3 n4] [n0 n1 n2]   [n0 ... ]      task t -> job by its first task -> strip of outputs
  *
+ * A few rows of input are bound by reading the weights: there every thread gets long ranges of outputs instead, two
+ * shares each, so that it reads streams and prefetches what it will use itself.
+ *
  * Work is split by outputs alone, each computed by one kernel call over the whole of k, so nothing depends on the
  * thread count. Inputs are made ready before the loop, each step a copy in the workspace:
  *
@@ -17,7 +20,7 @@
 #include "base/status.h"
 #include "ops/linear_inside.h"
 
-enum { LOCAL_JOBS = 16, ROWS_EACH = 4, ALIGN = 64 };
+enum { FEW_ROWS = 8, SHARES_EACH = 2, LOCAL_JOBS = 16, ROWS_EACH = 4, ALIGN = 64 };
 
 struct job_plan {
     const ht_linear *linear;
@@ -26,15 +29,41 @@ struct job_plan {
     ht_product packed; /* packed.panels NULL: product and matmul */
     ht_product_fn *packed_fn;
     ht_int8_rows rows;
-    size_t step, first_task;
+    size_t m, step, first_task;
 };
 
 struct run {
     struct job_plan *plan;
-    size_t jobs;
+    size_t jobs, shares;
     char *scratch;
     size_t scratch_stride;
 };
+
+static void run_outputs(const struct job_plan *plan, size_t n0, size_t n1, void *scratch) {
+    if (plan->packed.panels)
+        plan->packed_fn(&plan->packed, n0, n1, scratch);
+    else
+        plan->matmul(&plan->product, n0, n1, scratch);
+}
+
+/* A share of every job: outputs that follow each other, so that a thread reads one stream of each weight. */
+static ht_status run_share(void *arg, size_t share, size_t worker) {
+    const struct run *run = arg;
+    void *scratch = run->scratch + worker * run->scratch_stride;
+    for (size_t i = 0; i < run->jobs; i++) {
+        const struct job_plan *plan = &run->plan[i];
+        if (!plan->m)
+            continue;
+        size_t rows = plan->linear->weight.rows, pieces = (rows + plan->step - 1) / plan->step;
+        size_t n = pieces * share / run->shares * plan->step, end = pieces * (share + 1) / run->shares * plan->step;
+        end = end < rows ? end : rows;
+        for (size_t next; n < end; n = next) {
+            next = plan->packed.panels || end - n < plan->step ? end : n + plan->step;
+            run_outputs(plan, n, next, scratch);
+        }
+    }
+    return HT_OK;
+}
 
 static ht_status run_tile(void *arg, size_t task, size_t worker) {
     const struct run *run = arg;
@@ -50,10 +79,7 @@ static ht_status run_tile(void *arg, size_t task, size_t worker) {
     size_t rows = plan->linear->weight.rows, n0 = (task - plan->first_task) * plan->step;
     size_t n1 = n0 + plan->step < rows ? n0 + plan->step : rows;
     void *scratch = run->scratch + worker * run->scratch_stride;
-    if (plan->packed.panels)
-        plan->packed_fn(&plan->packed, n0, n1, scratch);
-    else
-        plan->matmul(&plan->product, n0, n1, scratch);
+    run_outputs(plan, n0, n1, scratch);
     return HT_OK;
 }
 
@@ -181,7 +207,7 @@ static size_t plan_job(const ht_linear_job *job, uint32_t flags, struct job_plan
     const ht_linear *linear = job->linear;
     const ht_weight *weight = &linear->weight;
     const float *bias = linear->bias ? linear->bias + job->index * weight->rows : NULL;
-    *plan = (struct job_plan){.linear = linear};
+    *plan = (struct job_plan){.linear = linear, .m = job->m};
     if (linear->panels) {
         const ht_packed *packed = &linear->packed;
         plan->packed = (ht_product){.weight = packed,
@@ -213,19 +239,21 @@ ht_status ht_linear_run(const ht_linear_job *jobs, size_t count, ht_workspace *w
     struct job_plan local[LOCAL_JOBS], *plan = local;
     if (count > LOCAL_JOBS)
         HT_TRY(ht_allocate_raw(ctx, count, sizeof *plan, "plan of the products", &plan));
-    size_t tasks = 0, scratch = 0;
+    size_t tasks = 0, scratch = 0, most_rows = 0;
     for (size_t i = 0; i < count; i++) {
+        most_rows = jobs[i].m > most_rows ? jobs[i].m : most_rows;
         size_t bytes = plan_job(&jobs[i], ht_cpu_flags(ctx), &plan[i]);
         plan[i].first_task = tasks;
         tasks += jobs[i].m ? (jobs[i].linear->weight.rows + plan[i].step - 1) / plan[i].step : 0;
         scratch = bytes > scratch ? bytes : scratch;
     }
-    struct run run = {.plan = plan, .jobs = count};
+    struct run run = {.plan = plan, .jobs = count, .shares = ht_context_threads(ctx) * SHARES_EACH};
     ht_status status = prepare_inputs(jobs, plan, count, workspace);
     if (status == HT_OK)
         status = ht_workspace_threads(workspace, scratch, &run.scratch, &run.scratch_stride);
     if (status == HT_OK)
-        status = ht_parallel_for(ctx, tasks, run_tile, &run);
+        status = most_rows <= FEW_ROWS ? ht_parallel_for(ctx, run.shares, run_share, &run)
+                                       : ht_parallel_for(ctx, tasks, run_tile, &run);
     if (plan != local)
         ht_release(ctx, plan);
     return status;
