@@ -2,10 +2,12 @@
  *
  *     hidden rows of all samples -> block l, watched: statistics of each site's inputs
  *                                -> scales (smooth.c, awq.c) -> producer / s, readers * s   (edits.h)
+ *                                                            or inputs / s, when the model runs (placement apply)
  *
  * The edited model computes what the float model does, so the next layer's inputs are the float model's: one pass.
  * Norms are stored in their own dtype; the scale that counts is the one that the rounded norm stands for, so that
- * rounding it changes nothing. A site whose producer cannot take a scale is left alone.
+ * rounding it changes nothing. A site whose producer cannot take a scale is left alone; an applied scale needs none,
+ * and belongs to those readers that are quantized. Inputs that are transformed already stay as they are.
  * SPDX-License-Identifier: BSD-3-Clause */
 #include "quant/transform.h"
 
@@ -56,6 +58,42 @@ static ht_status see(void *user, const ht_site_rows *rows) {
     return HT_OK;
 }
 
+static int applies(const ht_job *job) {
+    return job->settings.value[HT_SETTING_PLACEMENT] == HT_PLACEMENT_APPLY;
+}
+
+/* The site as seen by scales that are applied: every input a channel, its readers those that asked. */
+static ht_status make_own(scaling *s, ht_site_map *site) {
+    ht_site_reader *own = ht_arena_alloc(&s->arena, site->readers * sizeof *own);
+    size_t count = 0;
+    if (!own)
+        return HT_ERR_MEMORY;
+    for (size_t i = 0; i < site->readers; i++) {
+        const ht_job *job = job_of(s, site->reader[i].parameter);
+        if (job->layout && ht_chain_has(&job->rule->chain, s->how->method))
+            own[count++] = site->reader[i];
+    }
+    site->reader = own;
+    site->readers = count;
+    site->channel = NULL;
+    site->channels = site->cols;
+    return HT_OK;
+}
+
+/* Statistics of a site that gets scales. */
+static ht_status open_site(scaling *s, ht_site_map *site, ht_moments **moments) {
+    const ht_job *job = asks(s, site);
+    if (!job || (site->kind == HT_PRODUCER_NONE && !applies(job)))
+        return HT_OK;
+    for (size_t i = 0; i < site->readers; i++)
+        if (job_of(s, site->reader[i].parameter)->parameter->weight.inputs.block)
+            return HT_OK;
+    if (applies(job))
+        HT_TRY(make_own(s, site));
+    unsigned what = s->how->method->moments ? s->how->method->moments(&job->settings) : 0;
+    return ht_moments_create(s->edits->ctx, site->cols, what, moments);
+}
+
 static ht_status open_layer(scaling *s, size_t layer) {
     HT_TRY(ht_layer_sites(s->model, layer, &s->arena, &s->site, &s->sites));
     s->moments = ht_arena_alloc(&s->arena, s->sites * sizeof *s->moments);
@@ -65,13 +103,8 @@ static ht_status open_layer(scaling *s, size_t layer) {
     }
     for (size_t i = 0; i < s->sites; i++)
         s->moments[i] = NULL;
-    for (size_t i = 0; i < s->sites; i++) {
-        const ht_job *job = s->site[i].kind == HT_PRODUCER_NONE ? NULL : asks(s, &s->site[i]);
-        if (job)
-            HT_TRY(ht_moments_create(s->edits->ctx, s->site[i].cols,
-                                     s->how->method->moments ? s->how->method->moments(&job->settings) : 0,
-                                     &s->moments[i]));
-    }
+    for (size_t i = 0; i < s->sites; i++)
+        HT_TRY(open_site(s, &s->site[i], &s->moments[i]));
     return HT_OK;
 }
 
@@ -146,6 +179,18 @@ static ht_status move(const scaling *s, const ht_site_map *site, float *scale) {
     return status;
 }
 
+/* Inputs / s, when the model runs. */
+static ht_status apply(const scaling *s, const ht_site_map *site, const float *scale) {
+    for (size_t i = 0; i < site->readers; i++) {
+        float *inputs = ht_edits_input_scale(s->edits, site->reader[i].parameter, site->reader[i].entry);
+        if (!inputs)
+            return HT_ERR_MEMORY;
+        for (size_t j = 0; j < site->cols; j++)
+            inputs[j] = 1 / scale[j];
+    }
+    return HT_OK;
+}
+
 /* --- One site -------------------------------------------------------------------------------------------------- */
 
 /* The readers' weights, as they are in the checkpoint, one after the other in *memory. */
@@ -196,7 +241,8 @@ static ht_status scale_site(scaling *s, size_t index) {
     if (status == HT_OK)
         status = s->how->method->scales(&problem, scale);
     ht_release(s->edits->ctx, memory);
-    return status == HT_OK ? move(s, site, scale) : status;
+    HT_TRY(status);
+    return applies(asks(s, site)) ? apply(s, site, scale) : move(s, site, scale);
 }
 
 /* --- All layers ------------------------------------------------------------------------------------------------ */

@@ -16,14 +16,17 @@
 
 enum { KILLS = 20, KILLS_A_ROUND = 7, KINDS = 3 };
 
-/* What a round does: inputs quantized, the float model beside, every linear behind those before it. */
+/* What a round does: inputs quantized, the float model beside, every linear behind those before it, inputs transformed
+ * in two ways. */
 static calibrated kind_of_run(size_t kind) {
-    static const char *const gptaq[] = {"gptaq=0.5", NULL};
+    static const char *const gptaq[] = {"gptaq=0.5", NULL}, *const apply[] = {"placement=apply", NULL};
     static const ht_calibration_mode MODES[KINDS] = {HT_CALIBRATE_SEQUENTIAL, HT_CALIBRATE_TRUE_SEQUENTIAL,
                                                      HT_CALIBRATE_NON_SEQUENTIAL};
     calibrated run = calibrated_run("nvfp4", "gptq", 3, 32);
     run.options.calibration.mode = MODES[kind];
-    run.options.set = kind == 0 ? gptaq : NULL;
+    run.options.set = kind == 0 ? gptaq : kind == 2 ? apply : NULL;
+    run.options.method = kind == 2 ? "smooth+hadamard+gptq" : "gptq";
+    run.options.profile = kind == 2 ? "plain" : NULL;
     run.options.shard_bytes = 1000000; /* several shards */
     run.threads = 2;
     return run;

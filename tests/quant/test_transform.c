@@ -13,6 +13,7 @@
 #include <halftone/quant.h>
 
 #include "base/random.h"
+#include "calibrated.h"
 #include "quant/rotate.h"
 #include "quant/stage.h"
 #include "support/check.h"
@@ -42,6 +43,8 @@ static float *logits_of(ht_model *model, size_t *count) {
     return logits;
 }
 
+static int placement = HT_PLACEMENT_FUSE; /* of the scales of a test */
+
 /* A plan in which every linear asks for `method` before it is rounded. */
 static ht_plan *plan_for(ht_model *model, const ht_method *method, const char *settings) {
     ht_quantize_options options = ht_quantize_options_default();
@@ -55,6 +58,7 @@ static ht_plan *plan_for(ht_model *model, const ht_method *method, const char *s
     for (size_t i = 0; i < plan->count; i++) {
         plan->job[i].settings = ht_settings_default(settings);
         plan->job[i].settings.value[HT_SETTING_R4] = method->rotates; /* all inputs of down, too */
+        plan->job[i].settings.value[HT_SETTING_PLACEMENT] = placement;
     }
     return plan;
 }
@@ -121,8 +125,10 @@ static void test_smooth(void) {
         .item = {"smooth", "", ""}, .stage = HT_STAGE_SCALE, .moments = everything, .scales = ht_smooth_scales};
     ht_context *ctx;
     REQUIRE_OK(ht_context_create(NULL, &ctx));
-    for (size_t i = 0; i < FAMILIES; i++)
-        same_model(ctx, NAMES[i], &method, "smooth");
+    for (placement = HT_PLACEMENT_FUSE; placement <= HT_PLACEMENT_APPLY; placement++)
+        for (size_t i = 0; i < FAMILIES; i++)
+            same_model(ctx, NAMES[i], &method, "smooth");
+    placement = HT_PLACEMENT_FUSE;
     ht_context_destroy(ctx);
 }
 
@@ -205,6 +211,110 @@ static void test_run(void) {
     free(logits[1]);
 }
 
+static double distance(ht_context *ctx, const char *a, const char *b) {
+    ht_comparison *comparison;
+    const ht_tensor_difference *row;
+    double worst = INFINITY;
+    if (!CHECK_OK(ht_compare(ctx, a, b, &comparison)))
+        return 0;
+    for (size_t i = 0; (row = ht_comparison_at(comparison, i)); i++) {
+        CHECK_TEXT(row->note, "");
+        worst = fmin(worst, row->sqnr_db);
+    }
+    ht_comparison_destroy(comparison);
+    return worst;
+}
+
+/* Stored by a profile and read back, transforms are undone on the way to the original's weights, and the logits are
+ * those of rounding alone. */
+static void check_stored(const char *family, const char *profile, const char *method, const char *const *set) {
+    char out[256], path[256];
+    ht_context *ctx;
+    ht_model *before, *after;
+    ht_verification *verification;
+    size_t count;
+    snprintf(path, sizeof path, "%s", calibrated_family(family));
+    snprintf(out, sizeof out, "%s/stored-%s-%s", check_scratch(), family, profile);
+    REQUIRE_OK(ht_context_create(NULL, &ctx));
+    ht_quantize_options options = ht_quantize_options_default();
+    options.scheme = "int8-g16";
+    options.profile = profile;
+    options.method = method;
+    options.set = set;
+    options.overwrite = 1;
+    options.calibration.data = check_data("text/sample-a.txt");
+    options.calibration.samples = 2;
+    options.calibration.length = 16;
+    if (!strstr(method, "smooth"))
+        options.calibration.data = NULL;
+    REQUIRE_OK(ht_quantize_checkpoint(ctx, path, out, &options, NULL));
+    CHECK(distance(ctx, path, out) > 38); /* dB: int8 in groups leaves so much, a transform that stays nothing */
+    REQUIRE_OK(ht_verify(ctx, out, path, NULL, &verification));
+    CHECK(ht_verification_ok(verification));
+    ht_verification_destroy(verification);
+    REQUIRE_OK(ht_model_open(ctx, path, &before));
+    REQUIRE_OK(ht_model_open(ctx, out, &after));
+    float *a = logits_of(before, &count), *b = logits_of(after, &count);
+    double error = 0, size = 0;
+    for (size_t i = 0; i < count; i++) {
+        error += (double)(a[i] - b[i]) * (double)(a[i] - b[i]);
+        size += (double)a[i] * (double)a[i];
+    }
+    if (!CHECK(error < 0.003 * size))
+        fprintf(stderr, "  %s, %s: logits are off by %g of their norm\n", family, profile, sqrt(error / size));
+    free(a);
+    free(b);
+    ht_model_close(before);
+    ht_model_close(after);
+    ht_context_destroy(ctx);
+    calibrated_remove(path);
+}
+
+static void test_stored(void) {
+    static const char *const APPLY[] = {"placement=apply", NULL};
+    check_stored("llama", "compressed-tensors", "hadamard", NULL);
+    check_stored("mixtral", "compressed-tensors", "hadamard", NULL); /* experts apart */
+    check_stored("qwen3-moe", "compressed-tensors", "hadamard", NULL);
+    check_stored("gpt-oss", "plain", "hadamard", NULL); /* experts in one, stored turned */
+    check_stored("phi3", "plain", "hadamard", NULL);    /* q, k and v in one */
+    check_stored("llama", "plain", "smooth", APPLY);
+    check_stored("qwen3-moe", "plain", "smooth+hadamard", APPLY);
+}
+
+/* What a profile cannot say is refused before anything is written, with the way out. */
+static void test_profiles(void) {
+    static const char *const ODD[] = {"block_hadamard=12", NULL}, *const WIDE[] = {"block_hadamard=128", NULL},
+                             *const APPLY[] = {"placement=apply", NULL};
+    static const struct {
+        const char *scheme, *profile, *method;
+        const char *const *set;
+        ht_status status;
+        const char *text;
+    } cases[] = {
+        {"fp8-block", "fp8", "hadamard", NULL, HT_ERR_UNSUPPORTED, "use profile compressed-tensors or plain"},
+        {"int8-w", "compressed-tensors", "smooth", APPLY, HT_ERR_UNSUPPORTED, "use profile plain, or placement=fuse"},
+        {"int8-w", "compressed-tensors", "hadamard", ODD, HT_ERR_UNSUPPORTED, "powers of two, not of 12"},
+        {"int8-w", "plain", "hadamard", WIDE, HT_ERR_SHAPE, "do not divide"},
+        {"int8-w", "plain", "hadamard+smooth", NULL, HT_ERR_ARGUMENT, "write smooth+hadamard"},
+    };
+    ht_context *ctx;
+    char out[256];
+    REQUIRE_OK(ht_context_create(NULL, &ctx));
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        ht_quantize_options options = ht_quantize_options_default();
+        options.scheme = cases[i].scheme;
+        options.profile = cases[i].profile;
+        options.method = cases[i].method;
+        options.set = cases[i].set;
+        options.calibration.data = check_data("text/sample-a.txt");
+        snprintf(out, sizeof out, "%s/refused", check_scratch());
+        CHECK_FAILS(ht_quantize_checkpoint(ctx, check_data("tiny/llama"), out, &options, NULL), cases[i].status);
+        CHECK_CONTAINS(ht_error_message(), cases[i].text);
+        CHECK(access(out, F_OK) != 0);
+    }
+    ht_context_destroy(ctx);
+}
+
 /* What lies at the stage's place and is none is left alone; what an interrupted run left there is used. */
 static void test_stage(void) {
     char output[256], stage[300];
@@ -249,6 +359,8 @@ static void test_stage(void) {
 }
 
 int main(void) {
+    RUN(test_stored);
+    RUN(test_profiles);
     RUN(test_rotate);
     RUN(test_smooth);
     RUN(test_awq);
