@@ -12,6 +12,8 @@
 /* --- Probes: probe.c ---------------------------------------------------------------------------------------- */
 
 double bench_seconds(void);
+/* Of this thread on a processor: for what runs on one thread beside other work. */
+double bench_thread_seconds(void);
 
 /* Bytes per second of a copy between two buffers that no cache holds, on so many threads: bytes copied, not twice
  * that. Best of a few rounds, under 0.1 s. 0 when there is no memory for the buffers. */

@@ -10,11 +10,12 @@
  * Unlike the other kernels (kernels.h) this one multiplies and adds fused, because that doubles its rate. The order is
  * fixed all the same, so every variant gives the same bits: the sum starts at +0, takes q = 0, 1, ..., k - 1 in order
  * with one fused multiply-add each, and is then added to c with one rounding. Which instruction set computes it, and
- * where the tile lies in the matrix, do not enter. NaN payloads are not specified. a and b are 64-byte aligned. */
+ * where the tile lies in the matrix, do not enter. NaN payloads are not specified. */
 #ifndef HT_KERNELS_DENSE_H
 #define HT_KERNELS_DENSE_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 enum {
     HT_DENSE_ROWS = 12,
@@ -24,5 +25,13 @@ enum {
 
 typedef void ht_dense_fn(const float *a, const float *b, size_t k, float *c, size_t c_stride);
 ht_dense_fn ht_dense_f32_ref, ht_dense_f32_fma, ht_dense_f32_avx512;
+
+/* A row of a product whose left matrix is mostly zero: `count` values and the rows of b [.., n] they belong to.
+ *
+ *     c[j] += value[q] * b[index[q]][j],  q = 0, 1, ..., count - 1, one fused multiply-add each, from c on
+ */
+typedef void ht_sparse_fn(const float *value, const uint16_t *index, size_t count, const float *b, size_t b_stride,
+                          float *c, size_t n);
+ht_sparse_fn ht_sparse_f32_ref, ht_sparse_f32_fma, ht_sparse_f32_avx512;
 
 #endif

@@ -44,6 +44,7 @@
     X(SOFTCAP, "softcap")                                                                                              \
     X(HADAMARD, "hadamard")                                                                                            \
     X(DENSE, "dense")                                                                                                  \
+    X(SPARSE, "sparse")                                                                                                \
     X(CAST, "cast")                                                                                                    \
     X(UNCAST, "uncast")                                                                                                \
     X(TALLY, "tally")                                                                                                  \
@@ -72,6 +73,7 @@ typedef union ht_kernel_fn {
     ht_softcap_fn *softcap;
     ht_hadamard_fn *hadamard;
     ht_dense_fn *dense;
+    ht_sparse_fn *sparse;
     ht_quantize_fn *cast;
     ht_dequantize_fn *uncast;
     ht_tally_fn *tally;

@@ -147,8 +147,7 @@ static ht_status walk(work *w, double shrink) {
                             .shrink = shrink,
                             .sparsity = ht_sparsity_of(s),
                             .sweeps = (size_t)s->value[HT_SETTING_SWEEPS],
-                            .planes = &w->result->planes,
-                            .error = w->result->decoded};
+                            .planes = &w->result->planes};
     if (status == HT_OK)
         status = ht_gptq_walk_columns(&columns);
     if (status == HT_OK)

@@ -51,20 +51,19 @@ ht_status ht_gptq_order(ht_context *ctx, int order, const float *second, size_t 
 typedef struct ht_gptq_walk {
     ht_context *ctx;
     const ht_grid *grid;
-    const ht_gptq_factor *factor;
-    const float *weight;     /* [rows, cols], what is to be met */
-    const uint32_t *order;   /* position -> column */
-    const float *diagonal;   /* [cols] importance of columns, for searched scales */
-    int scales;              /* HT_SCALES_... */
-    int together;            /* units are contiguous in `order`: scales can be chosen when a unit is reached */
-    size_t block;            /* columns of a lazy block */
-    const ht_planes *planes; /* hold a rounding to nearest; get the result */
-    float *error;            /* [rows, cols] scratch: w - q by position */
-    ht_sparsity sparsity;    /* share of zeros, chosen on the way (SparseGPT) */
-    const float *second;     /* for sweeps: H, upper triangle */
-    double shrink;           /* of the factor */
-    size_t sweeps;           /* of coordinate descent after the walk */
-    size_t saturated;        /* out: block scales at the end of their range */
+    const ht_gptq_factor *factor; /* sweeps use its feed up */
+    const float *weight;          /* [rows, cols], what is to be met */
+    const uint32_t *order;        /* position -> column */
+    const float *diagonal;        /* [cols] importance of columns, for searched scales */
+    int scales;                   /* HT_SCALES_... */
+    int together;                 /* units are contiguous in `order`: scales can be chosen when a unit is reached */
+    size_t block;                 /* columns of a lazy block */
+    const ht_planes *planes;      /* hold a rounding to nearest; get the result */
+    ht_sparsity sparsity;         /* share of zeros, chosen on the way (SparseGPT) */
+    const float *second;          /* for sweeps: H, upper triangle */
+    double shrink;                /* of the factor */
+    size_t sweeps;                /* of coordinate descent after the walk */
+    size_t saturated;             /* out: block scales at the end of their range */
 } ht_gptq_walk;
 
 /* Codes into walk->planes. Fails with MEMORY. */

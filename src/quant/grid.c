@@ -85,6 +85,26 @@ void ht_grid_store(const ht_grid *grid, const ht_planes *planes, size_t row, siz
     grid->family->store(grid, planes, row, unit, cells, codes);
 }
 
+void ht_grid_gather(const ht_grid_cell *cells, size_t step, size_t rows, ht_grid_lanes *lanes) {
+    for (size_t i = 0; i < HT_GRID_LANES; i++) {
+        const ht_grid_cell *cell = cells + (i < rows ? i : rows - 1) * step;
+        lanes->scale[i] = cell->scale;
+        lanes->offset[i] = cell->offset;
+        lanes->factor[i] = cell->factor;
+        lanes->zero[i] = cell->zero;
+        lanes->cell[i] = cell;
+    }
+}
+
+void ht_grid_round_lanes(const ht_grid *grid, const ht_grid_lanes *lanes, const float *x, float *values,
+                         uint8_t *codes) {
+    const ht_grid_family *family = grid->family;
+    if (family->round_lanes && family->round_lanes(grid, lanes, x, values, codes))
+        return;
+    for (size_t i = 0; i < HT_GRID_LANES; i++)
+        family->round(grid, lanes->cell[i], x + i, 1, values + i, codes + i);
+}
+
 float ht_grid_error(const ht_grid *grid, const ht_grid_cell *cell, const float *x, const float *weight, size_t n) {
     float values[HT_GRID_UNIT], sum = 0;
     uint8_t codes[HT_GRID_UNIT];

@@ -38,6 +38,13 @@ typedef struct ht_grid_cell {
 
 typedef struct ht_grid ht_grid;
 
+/* Cells of so many rows side by side, to round one column of all of them. */
+enum { HT_GRID_LANES = 32 };
+typedef struct ht_grid_lanes {
+    float scale[HT_GRID_LANES], offset[HT_GRID_LANES], factor[HT_GRID_LANES], zero[HT_GRID_LANES];
+    const ht_grid_cell *cell[HT_GRID_LANES];
+} ht_grid_lanes;
+
 typedef struct ht_grid_family {
     ht_family family;
     uint16_t variant; /* GGUF's type number; elsewhere 0 */
@@ -46,6 +53,8 @@ typedef struct ht_grid_family {
     void (*load)(const ht_grid *grid, const ht_planes *planes, size_t row, size_t unit, ht_grid_cell *cells);
     void (*round)(const ht_grid *grid, const ht_grid_cell *cell, const float *x, size_t n, float *values,
                   uint8_t *codes);
+    /* The same for HT_GRID_LANES values with a cell each; NULL: one by one. 0: not under these rules. */
+    int (*round_lanes)(const ht_grid *grid, const ht_grid_lanes *lanes, const float *x, float *values, uint8_t *codes);
     void (*store)(const ht_grid *grid, const ht_planes *planes, size_t row, size_t unit, const ht_grid_cell *cells,
                   const uint8_t *codes);
     /* A scale that is `step` places from that of *from (0: the same). 0 when there is none. NULL: searches itself. */
@@ -91,6 +100,12 @@ static inline void ht_grid_round(const ht_grid *grid, const ht_grid_cell *cell, 
                                  uint8_t *codes) {
     grid->family->round(grid, cell, x, n, values, codes);
 }
+
+/* lanes of `rows` cells, `step` apart; those beyond repeat the last. The cells must stay. */
+void ht_grid_gather(const ht_grid_cell *cells, size_t step, size_t rows, ht_grid_lanes *lanes);
+/* One value of each lane: what ht_grid_round gives, bit for bit. */
+void ht_grid_round_lanes(const ht_grid *grid, const ht_grid_lanes *lanes, const float *x, float *values,
+                         uint8_t *codes);
 
 /* codes: one a byte, `unit` of them. */
 void ht_grid_store(const ht_grid *grid, const ht_planes *planes, size_t row, size_t unit, const ht_grid_cell *cells,

@@ -52,6 +52,33 @@ static void round_divided(const ht_grid *grid, const ht_grid_cell *cell, const f
     }
 }
 
+static int finish_lanes(const ht_grid *grid, const ht_grid_lanes *lanes, const float *y, float *values,
+                        uint8_t *codes) {
+    ht_lanes_encode(grid->format.element, y, HT_GRID_LANES, codes);
+    for (size_t i = 0; i < HT_GRID_LANES; i++)
+        values[i] = grid->values[codes[i]] * lanes->scale[i];
+    return 1;
+}
+
+static int multiplied_lanes(const ht_grid *grid, const ht_grid_lanes *lanes, const float *x, float *values,
+                            uint8_t *codes) {
+    float y[HT_GRID_LANES];
+    for (size_t i = 0; i < HT_GRID_LANES; i++)
+        y[i] = x[i] * lanes->factor[i];
+    return finish_lanes(grid, lanes, y, values, codes);
+}
+
+static int divided_lanes(const ht_grid *grid, const ht_grid_lanes *lanes, const float *x, float *values,
+                         uint8_t *codes) {
+    float y[HT_GRID_LANES];
+    if (grid->format.family == HT_FAMILY_FLOAT8 && grid->format.scale == grid->how.arithmetic &&
+        grid->format.scale != HT_F32)
+        return 0;
+    for (size_t i = 0; i < HT_GRID_LANES; i++)
+        y[i] = x[i] / lanes->factor[i];
+    return finish_lanes(grid, lanes, y, values, codes);
+}
+
 static void pack_codes(const ht_grid *grid, const ht_planes *planes, size_t row, size_t unit, const uint8_t *codes) {
     unsigned bits = ht_dtype_bits(grid->format.element);
     uint8_t *packed = planes->plane[HT_PLANE_CODES];
@@ -96,6 +123,7 @@ const ht_grid_family ht_grid_mx = {.family = HT_FAMILY_MX,
                                    .zero = 1,
                                    .load = mx_load,
                                    .round = round_multiplied,
+                                   .round_lanes = multiplied_lanes,
                                    .store = byte_store,
                                    .vary = mx_vary,
                                    .least = -1,
@@ -130,11 +158,17 @@ static void nvfp4_round(const ht_grid *grid, const ht_grid_cell *cell, const flo
         round_multiplied(grid, cell, x, n, values, codes);
 }
 
+static int nvfp4_lanes(const ht_grid *grid, const ht_grid_lanes *lanes, const float *x, float *values, uint8_t *codes) {
+    int divides = grid->nvfp4.divides && !grid->nvfp4.training;
+    return (divides ? divided_lanes : multiplied_lanes)(grid, lanes, x, values, codes);
+}
+
 const ht_grid_family ht_grid_nvfp4 = {.family = HT_FAMILY_NVFP4,
                                       .cells = 1,
                                       .zero = 1,
                                       .load = nvfp4_load,
                                       .round = nvfp4_round,
+                                      .round_lanes = nvfp4_lanes,
                                       .store = byte_store,
                                       .vary = nvfp4_vary,
                                       .least = -4,
@@ -167,6 +201,7 @@ const ht_grid_family ht_grid_float8 = {.family = HT_FAMILY_FLOAT8,
                                        .zero = 1,
                                        .load = float8_load,
                                        .round = round_divided,
+                                       .round_lanes = divided_lanes,
                                        .store = float8_store,
                                        .vary = float8_vary,
                                        .least = 1,

@@ -68,6 +68,43 @@ static void int_round(const ht_grid *grid, const ht_grid_cell *cell, const float
     }
 }
 
+/* Nearest even by adding 1.5 * 2^23, |y| far below that. */
+static inline float nearest(float y) {
+    y = y < 2048 ? y : 2048;
+    y = y > -2048 ? y : -2048;
+    return (y + 0x1.8p23f) - 0x1.8p23f;
+}
+
+static inline float clamp(float q, float least, float most) {
+    q = q < most ? q : most;
+    return q > least ? q : least;
+}
+
+/* Steps of ht_affine_encode and ht_affine_decode in f32, with a cell a lane. */
+static int int_lanes(const ht_grid *grid, const ht_grid_lanes *lanes, const float *x, float *values, uint8_t *codes) {
+    const ht_affine *a = &grid->affine;
+    float least = (float)a->qmin, most = (float)a->qmax, middle = (float)a->middle, q[HT_GRID_LANES];
+    if (a->code_arithmetic != HT_F32)
+        return 0;
+    if (a->float_zero)
+        for (size_t i = 0; i < HT_GRID_LANES; i++)
+            q[i] = clamp(nearest((x[i] - lanes->factor[i]) / lanes->scale[i]) + least, least, most);
+    else if (a->divides)
+        for (size_t i = 0; i < HT_GRID_LANES; i++)
+            q[i] = clamp(nearest(x[i] / lanes->scale[i] + lanes->zero[i]), least, most);
+    else
+        for (size_t i = 0; i < HT_GRID_LANES; i++)
+            q[i] = clamp(nearest(x[i] * (1 / lanes->scale[i])) + lanes->zero[i], least, most);
+    for (size_t i = 0; i < HT_GRID_LANES; i++)
+        codes[i] = (uint8_t)(int32_t)q[i];
+    for (size_t i = 0; i < HT_GRID_LANES; i++)
+        values[i] = (q[i] - (a->float_zero ? middle : lanes->zero[i])) * lanes->scale[i];
+    if (a->float_zero)
+        for (size_t i = 0; i < HT_GRID_LANES; i++)
+            values[i] += lanes->offset[i];
+    return 1;
+}
+
 static void store_scale(const ht_grid *grid, const ht_planes *planes, size_t index, const ht_affine *a) {
     void *zeros = planes->plane[HT_PLANE_ZEROS];
     ht_scale_store(grid->format.scale, planes->plane[HT_PLANE_SCALES], index, a->scale);
@@ -172,6 +209,7 @@ const ht_grid_family ht_grid_int = {.family = HT_FAMILY_INT,
                                     .zero = 1,
                                     .load = int_load,
                                     .round = int_round,
+                                    .round_lanes = int_lanes,
                                     .store = int_store,
                                     .vary = int_vary,
                                     .least = -4,

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/context.h"
+#include "base/cpu.h"
 #include "base/random.h"
 #include "kernels/kernels.h"
 #include "ops/dense.h"
@@ -105,6 +106,38 @@ static void test_threads(void) {
     free(x), free(one), free(three), free(twice);
 }
 
+/* Rows of b times a list of values: fused, in the order of the list, at every level. */
+static void test_sparse(void) {
+    enum { ROWS = 40, STRIDE = 310 };
+    static const char *const LEVELS[] = {NULL, "avx2", "baseline"};
+    static const size_t WIDTHS[] = {1, 15, 16, 64, 129, 300};
+    float *b = random_values(ROWS * STRIDE, 5), *value = random_values(ROWS, 6), *c = random_values(STRIDE, 7);
+    uint16_t index[ROWS];
+    for (size_t q = 0; q < ROWS; q++)
+        index[q] = (uint16_t)((q * 7 + 3) % ROWS);
+    for (size_t l = 0; l < 3; l++) {
+        ht_context_options options = ht_context_options_default();
+        ht_context *ctx = NULL;
+        options.cpu = LEVELS[l];
+        if (ht_context_create(&options, &ctx) != HT_OK)
+            continue; /* another processor family */
+        ht_sparse_fn *add = ht_kernel_choose(HT_OPERATION_SPARSE, ht_cpu_flags(ctx), NULL, 1)->fn.sparse;
+        for (size_t s = 0; s < 12; s++) {
+            float got[STRIDE], want[STRIDE];
+            size_t n = WIDTHS[s % 6], count = s < 6 ? ROWS - 3 : 0;
+            memcpy(got, c, sizeof got);
+            memcpy(want, c, sizeof want);
+            for (size_t j = 0; j < n; j++)
+                for (size_t q = 0; q < count; q++)
+                    want[j] = fmaf(value[q], b[index[q] * STRIDE + j], want[j]);
+            add(value, index, count, b, STRIDE, got, n);
+            CHECK_BYTES(got, want, sizeof got);
+        }
+        ht_context_destroy(ctx);
+    }
+    free(b), free(value), free(c);
+}
+
 static void test_special(void) {
     ht_context *ctx = context(1, NULL);
     float a[3] = {0x1p-100f, INFINITY, 0}, b[3] = {-0x1p-100f, 1, 5}, c[9] = {0};
@@ -123,6 +156,7 @@ static void test_special(void) {
 int main(void) {
     RUN(test_levels);
     RUN(test_threads);
+    RUN(test_sparse);
     RUN(test_special);
     return check_finish();
 }

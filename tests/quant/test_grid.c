@@ -140,6 +140,41 @@ static void round_cells(const matrix *m, const ht_grid_cell *cells, const float 
     memcpy(codes, more, m->grid.unit);
 }
 
+/* A column of many rows is what each row gives alone. */
+static void check_lanes(const matrix *m, size_t column) {
+    ht_grid_cell cells[HT_GRID_LANES];
+    ht_grid_lanes lanes;
+    float x[HT_GRID_LANES], values[HT_GRID_LANES], alone;
+    uint8_t codes[HT_GRID_LANES], code;
+    for (size_t i = 0; i < HT_GRID_LANES; i++) {
+        size_t row = i % ROWS;
+        ht_grid_cell all[HT_GRID_CELLS];
+        ht_grid_load(&m->grid, &m->rounded, row, column / m->grid.unit, all);
+        cells[i] = all[column % m->grid.unit / m->grid.width];
+        x[i] = m->x[row * COLS + column] * (1 + (float)(i / ROWS));
+    }
+    ht_grid_gather(cells, 1, HT_GRID_LANES, &lanes);
+    ht_grid_round_lanes(&m->grid, &lanes, x, values, codes);
+    for (size_t i = 0; i < HT_GRID_LANES; i++) {
+        ht_grid_round(&m->grid, &cells[i], x + i, 1, &alone, &code);
+        CHECK_INT(codes[i], code);
+        CHECK_BYTES(&values[i], &alone, sizeof alone);
+    }
+}
+
+static void test_lanes(void) {
+    for (size_t t = 0; t < sizeof TRIALS / sizeof *TRIALS; t++) {
+        matrix m;
+        int before = check_failures_of_test;
+        if (create(&m, &TRIALS[t]))
+            for (size_t c = 0; c < COLS; c += 5)
+                check_lanes(&m, c);
+        if (check_failures_of_test != before)
+            CHECK_TEXT(TRIALS[t].format, "the format of the failures above");
+        destroy(&m);
+    }
+}
+
 static void test_rounding(void) {
     for (size_t t = 0; t < sizeof TRIALS / sizeof *TRIALS; t++) {
         matrix m;
@@ -216,6 +251,7 @@ static void test_refusals(void) {
 
 int main(void) {
     RUN(test_rounding);
+    RUN(test_lanes);
     RUN(test_choosing);
     RUN(test_refusals);
     return check_finish();

@@ -5,6 +5,13 @@
 
 #include <math.h> /* fmaf */
 
+void ht_sparse_f32_ref(const float *value, const uint16_t *index, size_t count, const float *b, size_t b_stride,
+                       float *c, size_t n) {
+    for (size_t q = 0; q < count; q++)
+        for (size_t j = 0; j < n; j++)
+            c[j] = fmaf(value[q], b[index[q] * b_stride + j], c[j]);
+}
+
 void ht_dense_f32_ref(const float *a, const float *b, size_t k, float *c, size_t c_stride) {
     float sum[HT_DENSE_ROWS][HT_DENSE_COLS] = {{0}};
     for (size_t q = 0; q < k; q++)

@@ -55,6 +55,7 @@ const ht_kernel_row ht_kernel_rows_ref[] = {
     {.operation = HT_OPERATION_SOFTCAP, .name = "f32_ref", .fn.softcap = ht_softcap_f32_ref},
     {.operation = HT_OPERATION_HADAMARD, .name = "f32_ref", .fn.hadamard = ht_hadamard_f32_ref},
     {.operation = HT_OPERATION_DENSE, .name = "f32_ref", .fn.dense = ht_dense_f32_ref},
+    {.operation = HT_OPERATION_SPARSE, .name = "f32_ref", .fn.sparse = ht_sparse_f32_ref},
     {.operation = HT_OPERATION_CAST, .name = "any_ref", .formats = "all", .fn.cast = ht_quantize_ref},
     {.operation = HT_OPERATION_UNCAST, .name = "any_ref", .formats = "all", .fn.uncast = ht_dequantize_ref},
     {.operation = HT_OPERATION_TALLY, .name = "f64_ref", .fn.tally = ht_tally_ref},

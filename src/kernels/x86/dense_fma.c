@@ -4,7 +4,7 @@
 
 #include <immintrin.h>
 
-enum { BLOCK_ROWS = 6, BLOCK_LANES = 2 };
+enum { BLOCK_ROWS = 6, BLOCK_LANES = 2, PIECES = 8 };
 typedef __m256 lanes;
 
 static inline lanes lanes_load(const float *from) {
@@ -30,4 +30,9 @@ static inline lanes lanes_fma(lanes a, lanes b, lanes c) {
 
 void ht_dense_f32_fma(const float *a, const float *b, size_t k, float *c, size_t c_stride) {
     dense_tile(a, b, k, c, c_stride);
+}
+
+void ht_sparse_f32_fma(const float *value, const uint16_t *index, size_t count, const float *b, size_t b_stride,
+                       float *c, size_t n) {
+    sparse_row(value, index, count, b, b_stride, c, n);
 }
