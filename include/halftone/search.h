@@ -29,7 +29,8 @@ typedef enum ht_sensitivity {
 } ht_sensitivity;
 
 typedef struct ht_search_options {
-    double target_bits;    /* bits per weight of the linears that are searched; one of the two targets */
+    double target_bits;    /* bits per weight of the linears that are searched: codes, scales, zero points and what else
+                              decodes them; one of the two targets */
     uint64_t target_bytes; /* of the whole output: every file of its directory */
     const char *const
         *candidates;        /* schemes, and "keep" for the stored dtype; NULL last; NULL: the profile's defaults */
@@ -84,7 +85,7 @@ HT_API const char *ht_search_unit_tensor(const ht_search *search, size_t unit, s
 /* What more or less would buy: the best choice at other budgets, by rising bits. */
 typedef struct ht_search_point {
     double bits;
-    uint64_t bytes; /* of the searched linears */
+    uint64_t bytes; /* of the searched linears, as linear_bytes */
     double loss;
 } ht_search_point;
 HT_API const ht_search_point *ht_search_point_at(const ht_search *search, size_t index); /* NULL past the end */
@@ -92,7 +93,7 @@ HT_API const ht_search_point *ht_search_point_at(const ht_search *search, size_t
 typedef struct ht_search_summary {
     size_t tensors;        /* searched */
     uint64_t weights;      /* in them */
-    uint64_t linear_bytes; /* that they take */
+    uint64_t linear_bytes; /* of their codes, scales, zero points, ... */
     double bits;           /* 8 * linear_bytes / weights */
     uint64_t bytes;        /* of the output's tensors, as `plan` counts */
     uint64_t output_bytes; /* of its directory: headers, config and other files, too */

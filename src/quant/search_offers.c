@@ -20,21 +20,21 @@
 #include "base/context.h"
 #include "base/nearest.h"
 #include "base/status.h"
+#include "quant/presets.h"
 
 enum { LONGEST_KEY = 1024, MOST_CANDIDATES = 64, MOST_SET = 32 };
 
-/* Weights alone: what inputs lose is not what is measured. */
+/* Weights alone: what inputs lose is not what is measured. Of schemes with as many bits, those that lose least. */
 static const struct {
     const char *profile; /* NULL: all others */
-    const char *scheme[24];
+    const char *scheme[16];
 } standard[] = {
     {"plain",
-     {"int2-g32",      "int3-g128",    "int3-g64", "int3-g32", "int3-g32-asym", "iq4_xs",   "mxfp4-w",  "int4-g64",
-      "q4_k",          "nvfp4-w",      "int4-g32", "iq4_nl",   "int4-g32-asym", "int5-g64", "int5-g32", "q5_k",
-      "int5-g32-asym", "mxfp6-e2m3-w", "int6-g64", "q6_k",     "int8-g128",     "q8_0"}},
+     {"int2-g32-asym", "int3-g64", "int3-g32-asym", "iq4_xs", "q4_k", "int4-g32-asym", "int5-g64-asym", "q5_k",
+      "int6-g128", "q6_k", "int8-g128"}},
     {NULL,
-     {"int3-g128", "int3-g32", "mxfp4-w", "int4-g128", "int4-g64", "int4-g32", "int4-g32-asym", "nvfp4-w", "int5-g64",
-      "int6-g64", "mxfp6-e2m3-w", "mxfp8-w", "int8-w", "fp8-w", "int8-g32"}},
+     {"int3-g128", "int3-g32-asym", "int4-g128", "mxfp4-w", "nvfp4-w", "int4-g32-asym", "int5-g64-asym", "int6-g128",
+      "mxfp6-e2m3-w", "int8-g128", "mxfp8-w", "fp8-w"}},
 };
 
 /* --- Candidates -------------------------------------------------------------------------------------------------- */
@@ -63,7 +63,8 @@ static ht_status choose_set(ht_search *s, const ht_scheme *scheme, const char *c
     size_t count = 0;
     if (!kept)
         return HT_ERR_MEMORY;
-    HT_TRY(ht_chain_parse(s->options.method, &chain));
+    const char *preset = ht_preset_word(s->options.method);
+    HT_TRY(ht_chain_parse(preset ? ht_preset_find(preset, scheme)->method : s->options.method, &chain));
     for (size_t i = 0; set[i]; i++) {
         if (i == MOST_SET)
             return ht_fail(HT_ERR_ARGUMENT, "more than %d settings", MOST_SET);
@@ -211,6 +212,23 @@ static ht_status add_to_unit(ht_search *s, size_t parameter) {
     return HT_OK;
 }
 
+/* Bytes of a parameter's planes under a candidate: shapes and the like, which some profiles store, are no part of its
+ * bits. */
+static uint64_t bytes_of(const ht_search *s, size_t candidate, size_t parameter) {
+    const ht_plan *plan = s->candidate[candidate].plan;
+    const ht_parameter *p = ht_checkpoint_parameter(s->checkpoint, parameter);
+    uint64_t bytes = 0;
+    if (!plan)
+        return (uint64_t)p->weight.batch * ht_format_bytes(&p->weight.format, p->weight.rows, p->weight.cols);
+    const ht_layout *layout = plan->job[parameter].layout;
+    for (size_t i = 0; layout && i < layout->count; i++) {
+        const ht_output_tensor *tensor = &layout->component[i].tensor;
+        ht_tensor view = ht_tensor_view(NULL, tensor->dtype, tensor->rank, tensor->shape);
+        bytes += layout->component[i].kind == HT_COMPONENT_CONSTANT ? 0 : ht_tensor_bytes(&view);
+    }
+    return bytes;
+}
+
 /* Parameters of a unit, and what it takes under every candidate. */
 static ht_status price_unit(ht_search *s, size_t u, size_t count) {
     ht_unit *unit = &s->unit[u];
@@ -227,12 +245,8 @@ static ht_status price_unit(ht_search *s, size_t u, size_t count) {
     for (size_t c = 0; c < s->candidates; c++) {
         ht_search_measure *m = &unit->measure[c];
         for (size_t i = 0; i < members; i++) {
-            const ht_plan *plan = s->candidate[c].plan, *any = plan;
-            for (size_t other = 0; !any; other++)
-                any = s->candidate[other].plan;
-            const ht_plan_tensor *tensor = &any->tensor[unit->parameter[i]];
-            m->bytes += plan ? tensor->bytes_after : tensor->bytes_before;
-            if (plan && !can_have(s, c, unit->parameter[i]))
+            m->bytes += bytes_of(s, c, unit->parameter[i]);
+            if (s->candidate[c].plan && !can_have(s, c, unit->parameter[i]))
                 m->error = (double)NAN;
         }
     }

@@ -75,8 +75,9 @@ static void write_calibration(const ht_search *s, ht_text *out) {
     const ht_calibration_options *said = &s->options.calibration;
     char experts[32];
     ht_calibration_experts_name(s->calibration.spread, experts);
-    ht_text_printf(out, "calibration: {mode: %s, samples: %zu, length: %zu",
-                   ht_calibration_mode_name(s->calibration.mode), s->calibration.samples, s->calibration.length);
+    ht_text_printf(out, "calibration: {samples: %zu, length: %zu", s->calibration.samples, s->calibration.length);
+    if (said->mode)
+        ht_text_printf(out, ", mode: %s", ht_calibration_mode_name(said->mode));
     if (said->held_out)
         ht_text_printf(out, ", held_out: %zu", said->held_out);
     ht_text_printf(out, ", experts: %s}\n", experts);
