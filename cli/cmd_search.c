@@ -32,8 +32,8 @@ static const cli_option rows[] = {
     {"candidates", 0, CLI_TEXT, offsetof(values, candidates), "S,S,...", NULL,
      "schemes to choose from; keep: as stored. Without it: those of 3 to 8 bits that the profile can have"},
     {"sensitivity", 0, CLI_CHOICE, offsetof(values, sensitivity), "hessian|diagonal|kl", "hessian",
-     "what counts as loss: relative output error of each linear; the same from the diagonal alone; or that error "
-     "scaled by what one exchange does to the model's output"},
+     "what counts as loss: relative output error of each linear, times what its layer adds to the rows; the same "
+     "from the diagonal alone; or the error scaled by what one exchange does to the model's output"},
     {"exchanges", 0, CLI_NUMBER, offsetof(values, exchanges), "N", "16",
      "kl: further windows of the text that exchanges are measured on"},
     {"rounding", 0, CLI_FLAG, offsetof(values, rounding), NULL, NULL,

@@ -59,8 +59,8 @@ static const cli_command commands[] = {
          "the same command goes on where it stopped and gives the same bytes. The closing line shows the rate of the "
          "input beside two yardsticks of the same run: the same input copied to a file, and a copy in memory."},
     {.name = "search",
-     .examples = "halftone search models/novel-7m --target-bpw 4.5 --data tests/data/text/sample-a.txt --samples 4 "
-                 "--candidates int3-g32,mxfp4-w,int5-g64,mxfp8-w --rounding -o recipe.yaml",
+     .examples = "halftone search models/novel-7m --target-bpw 4.5 --data tests/data/text/sample-a.txt --samples 2 "
+                 "--candidates int3-g32,mxfp4-w,int5-g64,mxfp8-w --method rtn -o recipe.yaml",
      .summary = "mixed precision: the recipe that spends a budget best",
      .arguments = "MODEL",
      .least = 1,

@@ -23,7 +23,8 @@ extern "C" {
 
 /* What is measured of a linear under a scheme (docs/search.md). */
 typedef enum ht_sensitivity {
-    HT_SENSITIVITY_HESSIAN,  /* error of its outputs, tr(E H E^T) with E = W - Q, relative to tr(W H W^T) */
+    HT_SENSITIVITY_HESSIAN,  /* error of its outputs, tr(E H E^T) with E = W - Q, relative to tr(W H W^T), times the
+                                share of the rows behind its layer that the layer adds */
     HT_SENSITIVITY_DIAGONAL, /* the same with the diagonal of H alone: memory O(columns), rounding only */
     HT_SENSITIVITY_KL        /* HESSIAN, scaled by what one exchange does to the model's output */
 } ht_sensitivity;

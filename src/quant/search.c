@@ -3,7 +3,8 @@
  *     offers (sizes, from plans)  ->  measured errors  ->  loss = slope * error  ->  choice (budget.h)  ->  recipe
  *
  * The slope of a unit says how much a relative error of its outputs costs: with KL it is what its exchange costs
- * divided by that exchange's error, else one number for all. Losses of units add: the second-order picture of a model
+ * divided by that exchange's error, else how much of the rows that leave its layer the layer adds, since an error of
+ * what is added reaches the rows in that proportion. Losses of units add: the second-order picture of a model
  * whose errors are small and do not know of each other. Sizes are not predicted: the recipe that comes out is planned,
  * and what its plan takes is what is reported; a target for the whole output is held against that, headers and copied
  * files included, and the budget lowered by what is too much.
@@ -134,7 +135,7 @@ static void predict(ht_search *s) {
     for (size_t u = 0; u < s->units; u++) {
         ht_unit *unit = &s->unit[u];
         double at = unit->reference == SIZE_MAX ? 0 : unit->error[unit->reference];
-        unit->row.slope = s->reference == SIZE_MAX ? 1 : at > 0 && unit->kl > 0 ? unit->kl / at : 0;
+        unit->row.slope = s->reference == SIZE_MAX ? unit->share : at > 0 && unit->kl > 0 ? unit->kl / at : 0;
         for (size_t c = 0; c < s->candidates; c++) {
             ht_search_measure *m = &unit->measure[c];
             m->error = isnan(m->error) ? m->error : unit->error[c];

@@ -34,6 +34,7 @@ typedef struct ht_unit {
     size_t *parameter;          /* [row.tensors] of the checkpoint */
     double *error;              /* by candidate: relative errors of its matrices, weighted */
     size_t reference;           /* candidate that is exchanged; SIZE_MAX: none */
+    double share;               /* of its layer: what it adds, relative to what comes out */
     double kl;                  /* of its exchange */
 } ht_unit;
 
@@ -93,11 +94,13 @@ typedef struct ht_measurement {
     ht_context *ctx;
     ht_model *model;
     ht_sequence *sequence;
-    ht_hidden *hidden;  /* of the calibration's samples */
-    ht_hidden *entered; /* KL: of the others, as they enter the layer at work */
-    ht_hidden *final;   /* KL: of the others, behind the last norm */
-    char *folder;       /* of their files; NULL: none */
-    ht_arena arena;     /* of the layer */
+    ht_hidden *hidden;   /* of the calibration's samples */
+    ht_hidden *entered;  /* KL: of the others, as they enter the layer at work */
+    ht_hidden *final;    /* KL: of the others, behind the last norm */
+    char *folder;        /* of their files; NULL: none */
+    float *before;       /* rows of a sample as they entered the layer */
+    double added, whole; /* of the layer: squares of what it adds to the rows, and of what comes out */
+    ht_arena arena;      /* of the layer */
     size_t layer;
     ht_search_site *site;
     ht_search_slot *slot;

@@ -73,6 +73,7 @@ static void add_site(ht_measurement *m, ht_site site, size_t expert) {
 static ht_status open_layer(ht_measurement *m, size_t layer) {
     m->layer = layer;
     m->sites = m->slots = m->matrices = 0;
+    m->added = m->whole = 0;
     size_t count = count_linears(m);
     m->site = ht_arena_alloc(&m->arena, count * sizeof *m->site);
     m->slot = ht_arena_alloc(&m->arena, count * sizeof *m->slot);
@@ -166,14 +167,27 @@ static ht_site choose_sites(ht_measurement *m) {
     return m->site[m->end_site - 1].site;
 }
 
+static void compare_rows(ht_measurement *m, const float *after) {
+    size_t values = m->search->samples.length * m->model->config.hidden;
+    for (size_t i = 0; i < values; i++) {
+        double whole = (double)after[i], added = whole - (double)m->before[i];
+        m->whole += whole * whole;
+        m->added += added * added;
+    }
+}
+
 static ht_status run_samples(ht_measurement *m, const ht_watch *watch, ht_hidden *hidden, int store) {
     for (size_t i = 0; i < hidden->samples; i++) {
         float *x;
         HT_TRY(ht_context_check_cancelled(m->ctx));
         HT_TRY(ht_hidden_load(hidden, i, &x));
-        HT_TRY(ht_block_run(m->sequence, m->layer, x, m->search->samples.length, watch));
         if (store)
-            HT_TRY(ht_hidden_store(hidden, i));
+            memcpy(m->before, x, hidden->values * sizeof *x);
+        HT_TRY(ht_block_run(m->sequence, m->layer, x, m->search->samples.length, watch));
+        if (!store)
+            continue;
+        compare_rows(m, x);
+        HT_TRY(ht_hidden_store(hidden, i));
     }
     return HT_OK;
 }
@@ -196,6 +210,8 @@ static ht_status work_on_layer(ht_measurement *m) {
     }
     if (!m->sites)
         HT_TRY(run_samples(m, NULL, m->hidden, 1));
+    for (size_t i = 0; i < m->slots; i++)
+        m->search->unit[m->slot[i].unit].share = m->whole > 0 ? m->added / m->whole : 0;
     return m->entered ? ht_exchange_layer(m) : HT_OK;
 }
 
@@ -286,6 +302,7 @@ static ht_status open_hidden(ht_measurement *m, size_t needed) {
         resident = (limit > used + needed ? limit - used - needed : 0) / 2 / kinds / bytes;
     if (resident < samples->count || (kinds > 1 && resident < samples->held_out))
         HT_TRY(make_folder(m));
+    HT_TRY(ht_allocate_raw(m->ctx, bytes, 1, "rows of a sample", &m->before));
     HT_TRY(embed(m, 0, samples->count, resident, &m->hidden));
     if (m->search->reference == SIZE_MAX)
         return HT_OK;
@@ -323,6 +340,7 @@ ht_status ht_search_measure_all(ht_search *search) {
         status = ht_fail_prefix(status, "measuring runs the model");
     if (m.folder)
         rmdir(m.folder);
+    ht_release(m.ctx, m.before);
     ht_hidden_destroy(m.hidden);
     ht_hidden_destroy(m.entered);
     ht_hidden_destroy(m.final);

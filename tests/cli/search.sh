@@ -1,6 +1,6 @@
 # search: the recipe of a budget, printed or in a file, that quantize takes as it is; targets that cannot be had.
 TEXT=$ROOT/tests/data/text/sample-a.txt
-FEW="--data $TEXT --samples 2 --length 64 --rounding --profile plain --candidates int3-g32,mxfp4-w,int5-g64,mxfp8-w"
+FEW="--data $TEXT --samples 2 --length 32 --method rtn --profile plain --candidates int3-g32,mxfp4-w,int5-g64,mxfp8-w"
 expect 0 halftone search "$MODEL" --target-bpw 4.5 $FEW -o recipe.yaml --json --quiet >out.json
 check "$(json out.json schema)" = halftone.search/1
 check -n "$(json out.json recipe bits_per_weight linear_bytes weights bytes_after output_bytes loss bound seconds)"
@@ -14,7 +14,7 @@ cmp printed.yaml recipe.yaml || fail "the printed recipe is another one"
 # What quantize makes of it has the size that was said.
 expect 0 halftone plan "$MODEL" --recipe recipe.yaml --json >plan.json
 check "$(json plan.json bytes_after)" = "$(json out.json bytes_after)"
-expect 0 halftone quantize "$MODEL" --recipe recipe.yaml --data "$TEXT" --samples 2 --length 64 -o small --quiet >text
+expect 0 halftone quantize "$MODEL" --recipe recipe.yaml -o small --quiet >text
 check "$(cat small/* | wc -c)" = "$(json out.json output_bytes)"
 # A table for people.
 expect 0 halftone search "$MODEL" --target-size 6MB $FEW -o sized.yaml --quiet >text

@@ -17,6 +17,7 @@ static ht_search_options few_options(double bits) {
     options.target_bits = bits;
     options.candidates = FEW;
     options.profile = "plain";
+    options.method = "rtn";
     options.calibration = (ht_calibration_options){.data = check_data("text/sample-a.txt"), .samples = 4, .length = 32};
     options.scratch = check_scratch();
     return options;
@@ -81,6 +82,7 @@ static void test_families(void) {
             options.sensitivity = (ht_sensitivity)kind;
             options.exchanges = 2;
             options.mixed_groups = f % 2 == 1;
+            options.method = f % 4 == 0 ? "gptq" : "rtn";
             if (!CHECK_OK(ht_search_run(ctx, input, &options, &search)))
                 continue;
             ht_search_summary sum = ht_search_summarize(search);
@@ -150,14 +152,13 @@ static void test_same(void) {
         const char *input = calibrated_family(FAMILIES[f]);
         ht_search_options options = few_options(4.7);
         options.sensitivity = HT_SENSITIVITY_KL;
-        options.rounding = 1;
-        options.calibration.samples = 120;
+        options.calibration.samples = 160;
         options.calibration.length = 64;
-        options.exchanges = 20;
+        options.exchanges = 30;
         size_t peak, less;
         char *first = recipe_of(input, &options, 2, 0, &peak), *more = recipe_of(input, &options, 4, 0, &less);
-        char *limited = recipe_of(input, &options, 2, peak - 500000, &less);
-        CHECK(less <= peak - 500000);
+        char *limited = recipe_of(input, &options, 2, peak - 300000, &less);
+        CHECK(less <= peak - 300000);
         CHECK_TEXT(more, first);
         CHECK_TEXT(limited, first);
         free(first);
@@ -178,7 +179,6 @@ static void test_target_bytes(void) {
     const char *at = strstr(ht_error_message(), "give ");
     REQUIRE(at && sscanf(at, "give %llu at least and %llu at most", &least, &most) == 2);
     REQUIRE(least < most);
-    options.rounding = 1;
     for (int part = 1; part <= 2; part++) {
         options.target_bytes = target = least + (most - least) * (unsigned long long)part / 3;
         REQUIRE_OK(ht_search_run(ctx, input, &options, &search));
@@ -198,7 +198,6 @@ static void test_experts(void) {
     const char *input = calibrated_deep();
     ht_context *ctx = context(2, 0);
     ht_search_options options = few_options(4.6);
-    options.rounding = 1;
     for (int mixed = 0; mixed < 2; mixed++) {
         ht_search *search;
         options.mixed_groups = mixed;
