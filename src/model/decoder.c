@@ -63,6 +63,11 @@ ht_status ht_block_embed(ht_model *model, const int32_t *ids, size_t count, floa
     for (size_t i = 0; i < count; i++) {
         size_t id = (size_t)ids[i], row = id / step * step;
         float *block = (float *)(void *)scratch, *x = out + i * hidden;
+        if (model->config.tied && ht_linear_packed_row(model->head, 0, id, x)) { /* one copy serves both ends */
+            for (size_t c = 0; c < hidden; c++)
+                x[c] *= scale;
+            continue;
+        }
         model->embedding_decode(weight, 0, row, weight->rows - row < step ? weight->rows - row : step, block);
         for (size_t c = 0; c < hidden; c++)
             x[c] = block[(id - row) * hidden + c] * scale;

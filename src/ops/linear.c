@@ -74,6 +74,13 @@ void ht_linear_own(ht_linear *linear, void *memory) {
     linear->owned = memory;
 }
 
+int ht_linear_packed_row(const ht_linear *linear, size_t index, size_t row, float *out) {
+    if (!linear->panels)
+        return 0;
+    ht_packed_row(&linear->packed, linear->panels + index * linear->packed.bytes, row, out);
+    return 1;
+}
+
 const ht_weight *ht_linear_weight(const ht_linear *linear) {
     return &linear->weight;
 }

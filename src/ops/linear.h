@@ -38,6 +38,10 @@ ht_status ht_linear_run(const ht_linear_job *jobs, size_t count, ht_workspace *w
 /* Memory (ht_allocate) that the linear releases when it is destroyed. */
 void ht_linear_own(ht_linear *linear, void *memory);
 
+/* Row `row` of batch entry `index` as f32 [cols], read from the packed weight: a tied embedding needs no second copy. 0
+ * when the linear is not packed; *out is then untouched. Bits as ht_format_dequantize (a zero has no sign). */
+int ht_linear_packed_row(const ht_linear *linear, size_t index, size_t row, float *out);
+
 /* The weight as it is stored; the bias, or NULL. */
 const ht_weight *ht_linear_weight(const ht_linear *linear);
 const float *ht_linear_bias(const ht_linear *linear);

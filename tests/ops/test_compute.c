@@ -8,6 +8,7 @@
 #include <halftone/linear.h>
 
 #include "base/random.h"
+#include "ops/linear.h"
 #include "support/check.h"
 
 enum { N = 150, K = 544, M = 21, E = 2 };
@@ -98,7 +99,40 @@ static void test_nan(void) {
     free(w), free(x);
 }
 
+/* Rows of a packed weight are those of the stored one: a tied embedding may read either. */
+static void check_rows(const char *scheme, int packed) {
+    ht_context_options options = ht_context_options_default();
+    options.compute = HT_COMPUTE_FAST;
+    ht_context *ctx;
+    ht_linear *linear;
+    float *w = random_values(E * N * K, 1), *want = malloc(sizeof *want * N * K), row[K];
+    ht_tensor weight = {.data = w, .dtype = HT_F32, .rank = 3, .shape = {E, N, K}};
+    REQUIRE_OK(ht_context_create(&options, &ctx));
+    REQUIRE_OK(ht_linear_create(ctx, &weight, scheme, NULL, &linear));
+    ht_planes planes = ht_weight_planes(ht_linear_weight(linear), 1);
+    REQUIRE_OK(ht_format_dequantize(&ht_linear_weight(linear)->format, &planes, N, K, want));
+    for (size_t n = 0; n < N; n++) {
+        CHECK_INT(ht_linear_packed_row(linear, 1, n, row), packed);
+        size_t k = 0;
+        while (packed && k < K && row[k] == want[n * K + k])
+            k++;
+        CHECK(!packed || k == K);
+    }
+    ht_linear_destroy(linear);
+    ht_context_destroy(ctx);
+    free(w), free(want);
+}
+
+static void test_rows(void) {
+    check_rows("mxfp4-w", 1);
+    check_rows("int4-g32", 1);
+    check_rows("int3-g32-asym", 1);
+    check_rows("int8-w", 1);
+    check_rows("fp8-w", 0);
+}
+
 int main(void) {
+    RUN(test_rows);
     RUN(test_schemes);
     RUN(test_nan);
     return check_finish();

@@ -174,26 +174,33 @@ int ht_pack_panel(const ht_packed *packed, const ht_weight *weight, size_t index
 
 /* --- back -------------------------------------------------------------------------------------------------------- */
 
-/* Code of (column, k inside a block). */
-static unsigned code_at(const ht_packed *packed, const uint8_t *block, size_t column, size_t k) {
-    unsigned width[3], planes = plane_widths(packed->bits, width), low = 0, code = 0;
+/* The 32 codes of one column of a block. */
+static void column_codes(const ht_packed *packed, const uint8_t *block, size_t column, uint8_t codes[HT_BLOCK]) {
+    unsigned width[3], planes = plane_widths(packed->bits, width), low = 0;
+    memset(codes, 0, HT_BLOCK);
     for (unsigned p = 0; p < planes; p++) {
-        unsigned w = width[p], step = (unsigned)k / 4;
-        unsigned byte = block[step % w * HT_UNIT + 4 * column + k % 4];
-        code |= (byte >> (step / w * w) & ((1u << w) - 1)) << low;
+        unsigned w = width[p];
+        uint32_t mask = ((1u << w) - 1) * 0x01010101u;
+        for (unsigned u = 0; u < w; u++) {
+            uint32_t word = load_word(block + u * HT_UNIT + 4 * column);
+            for (unsigned i = 0; i < 8 / w; i++)
+                store_word(codes + 4 * (u + i * w), load_word(codes + 4 * (u + i * w)) | (word >> (i * w) & mask)
+                                                                                             << low);
+        }
         block += w * HT_UNIT;
         low += w;
     }
-    return code;
 }
 
-/* What a code stands for at scale 1. */
-static float code_value(const ht_packed *packed, const uint8_t *panel, unsigned code, int zero) {
-    if (packed->element == HT_PACKED_LUT)
-        return head_value(panel, code);
-    if (!packed->is_integer)
-        return ht_element_decode(packed->dtype, code);
-    return (float)((packed->bits < 7 ? packed->table[code] : (int)code) - packed->offset - zero) * packed->unit;
+/* What every code stands for at scale 1; integers are left whole, so that zero points can be taken from them. */
+static void code_values(const ht_packed *packed, const uint8_t *panel, float *value) {
+    for (unsigned code = 0; code < 1u << packed->bits; code++)
+        if (packed->element == HT_PACKED_LUT)
+            value[code] = head_value(panel, code);
+        else if (packed->is_integer)
+            value[code] = (float)((packed->bits < 7 ? packed->table[code] : (int)code) - packed->offset);
+        else
+            value[code] = ht_element_decode(packed->dtype, code);
 }
 
 static float scale_at(const ht_packed *packed, const uint8_t *panel, const uint8_t *chunk, size_t k, size_t column) {
@@ -208,13 +215,19 @@ static float scale_at(const ht_packed *packed, const uint8_t *panel, const uint8
 void ht_packed_row(const ht_packed *packed, const uint8_t *panels, size_t row, float *out) {
     const uint8_t *panel = panels + row / HT_PANEL * packed->panel_bytes;
     size_t column = row % HT_PANEL, before = packed->scale_bytes + packed->zero_bytes;
-    for (size_t k = 0; k < packed->cols; k++) {
+    size_t share = packed->group && packed->group < HT_BLOCK ? packed->group : HT_BLOCK; /* k of one scale in a block */
+    float value[256], unit = packed->is_integer ? packed->unit : 1;
+    uint8_t codes[HT_BLOCK];
+    code_values(packed, panel, value);
+    for (size_t k = 0; k < packed->cols;) {
         const uint8_t *chunk = ht_packed_chunk(packed, panel, k / HT_KCHUNK);
-        const uint8_t *block = chunk + before + k % HT_KCHUNK / HT_BLOCK * packed->block_bytes;
-        int zero = 0;
+        size_t inside = k % HT_KCHUNK, end = k + share < packed->cols ? k + share : packed->cols;
+        if (k % HT_BLOCK == 0)
+            column_codes(packed, chunk + before + inside / HT_BLOCK * packed->block_bytes, column, codes);
+        float scale = scale_at(packed, panel, chunk, k, column), zero = 0;
         if (packed->has_zeros)
-            zero = (int8_t)chunk[packed->scale_bytes + k % HT_KCHUNK / packed->group * HT_PANEL + column];
-        out[k] = code_value(packed, panel, code_at(packed, block, column, k % HT_BLOCK), zero) *
-                 scale_at(packed, panel, chunk, k, column);
+            zero = (float)(int8_t)chunk[packed->scale_bytes + inside / packed->group * HT_PANEL + column];
+        for (; k < end; k++)
+            out[k] = (value[codes[k % HT_BLOCK]] - zero) * unit * scale;
     }
 }
