@@ -85,6 +85,8 @@ static json_t *parameters_json(const ht_checkpoint *checkpoint) {
         json_object_set_new(row, "name", cli_json_text(p->name));
         json_object_set_new(row, "format", cli_json_text(weight));
         json_object_set_new(row, "input", p->has_input ? cli_json_text(input) : json_null());
+        json_object_set_new(row, "hadamard_block", cli_json_count(p->weight.inputs.block));
+        json_object_set_new(row, "input_scale", json_boolean(p->weight.inputs.scale != NULL));
         json_array_append_new(all, row);
     }
     return all;
@@ -177,6 +179,24 @@ static void print_quantized(const ht_checkpoint *checkpoint) {
     cli_table_print(table, stdout);
 }
 
+/* What is done to inputs when the model runs. */
+static void print_inputs(const ht_checkpoint *checkpoint) {
+    size_t mixed = 0, scaled = 0, least = SIZE_MAX, most = 0;
+    for (size_t i = 0; i < ht_checkpoint_parameter_count(checkpoint); i++) {
+        const ht_input_transform *inputs = &ht_checkpoint_parameter(checkpoint, i)->weight.inputs;
+        scaled += inputs->scale != NULL;
+        if (!inputs->block)
+            continue;
+        mixed++;
+        least = inputs->block < least ? inputs->block : least;
+        most = inputs->block > most ? inputs->block : most;
+    }
+    if (mixed)
+        printf("  inputs mixed     of %zu parameters, Hadamard blocks of %zu to %zu\n", mixed, least, most);
+    if (scaled)
+        printf("  inputs scaled    of %zu parameters\n", scaled);
+}
+
 static int print_text(const cli_call *call, const ht_checkpoint *checkpoint, const totals *sum) {
     const values *v = call->values;
     const char *architecture = ht_checkpoint_architecture(checkpoint);
@@ -188,6 +208,7 @@ static int print_text(const cli_call *call, const ht_checkpoint *checkpoint, con
     printf("  bytes            %s (%s)\n", cli_grouped(sum->bytes), cli_size((double)sum->bytes));
     if (sum->parameters)
         printf("  bits per weight  %.2f\n", 8.0 * (double)sum->bytes / (double)sum->parameters);
+    print_inputs(checkpoint);
     print_dtypes(sum);
     print_quantized(checkpoint);
     for (size_t i = 0; v->metadata && ht_checkpoint_metadata_key(checkpoint, i); i++)

@@ -128,6 +128,7 @@ void cli_plan_json(json_t *out, const ht_plan *plan, int measured) {
     json_object_set_new(out, "quantized", cli_json_count(sum.quantized));
     json_object_set_new(out, "kept", cli_json_count(sum.kept));
     json_object_set_new(out, "refused", cli_json_count(sum.refused));
+    json_object_set_new(out, "transformed", cli_json_count(sum.transformed));
     json_object_set_new(out, "tensors", tensors);
 }
 
@@ -244,6 +245,9 @@ int cli_plan_print(const cli_call *call, const ht_plan *plan) {
     printf("bits    %.3f per quantized weight\n", sum.bits_per_weight);
     printf("memory  about %s of buffers\n", cli_size((double)sum.peak_memory_bytes));
     printf("time    about %.1f s\n", sum.seconds);
+    if (sum.transformed)
+        printf("inputs  of %zu linears are transformed when the model runs; of other programs %s does so\n",
+               sum.transformed, *sum.readers ? sum.readers : "none");
     return CLI_DONE;
 }
 

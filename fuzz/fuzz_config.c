@@ -38,6 +38,7 @@ static const entry compressed[] = {
     {"f_scale", "U8", "2,4,1", 8},
     {"odd", "U8", "1", 1},
     {"g.weight", "BF16", "4,4", 32},
+    {"g.weight.act_pre_scale", "F32", "4", 16},
 };
 static const entry published[] = {
     {"a.weight", "F8_E4M3", "4,64", 256},
@@ -51,6 +52,7 @@ static const entry published[] = {
     {"d.scales", "U8", "4,2", 8},
     {"d.shape", "I64", "2", 16},
     {"e.experts.gate_up_proj", "F16", "2,4,4", 64},
+    {"e.experts.gate_up_proj.act_pre_scale", "F32", "2,4", 32},
 };
 
 /* A safetensors file of these entries, in a fresh buffer. */

@@ -93,6 +93,8 @@ typedef struct ht_plan_summary {
     double seconds;                  /* estimate before, measured after */
     size_t quantized, kept, refused; /* tensors */
     double bytes_per_second;         /* input rate; 0 before */
+    size_t transformed;              /* tensors whose inputs are transformed when the model runs */
+    const char *readers;             /* other programs that do that; "" = none. NULL: transformed is 0 */
 } ht_plan_summary;
 HT_API ht_plan_summary ht_plan_summarize(const ht_plan *plan);
 

@@ -263,6 +263,21 @@ static ht_status list_outputs(ht_plan *plan, const ht_checkpoint *checkpoint) {
     return HT_OK;
 }
 
+/* Who else does to the inputs what the result asks for: nobody to those of experts, or by scales. */
+static void note_inputs(ht_plan *plan) {
+    ht_plan_summary *summary = &plan->summary;
+    int own = 0;
+    for (size_t i = 0; i < plan->count; i++) {
+        const ht_job *job = &plan->job[i];
+        if (!job->layout || !(job->inputs.block || job->has_input_scale))
+            continue;
+        summary->transformed++;
+        own |= job->has_input_scale || job->class == HT_CLASS_EXPERT;
+    }
+    if (summary->transformed)
+        summary->readers = own ? "" : plan->profile->transform_readers;
+}
+
 static void summarize(ht_plan *plan) {
     ht_plan_summary *summary = &plan->summary;
     double bits = 0, values = 0;
@@ -285,6 +300,7 @@ static void summarize(ht_plan *plan) {
         }
     }
     summary->bits_per_weight = values > 0 ? bits / values : 0;
+    note_inputs(plan);
 }
 
 /* Nothing quantized, or, when strict, anything refused: say what and why. */
