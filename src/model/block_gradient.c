@@ -6,7 +6,7 @@
  * Back, a half gives  dx = dy + norm'(the half's gradient), so one buffer holds the residual stream's gradient. Weights
  * are whole f32 matrices, decoded once and changed by the caller. A tape is as long as its text: rows x (about 6 hidden
  * + 3 heads + 5 intermediate) floats, of experts as many times the last as a token has.
- * Refuses texts beyond the capacity, and parts of a site that quantize inputs differently.
+ * Refuses texts beyond the capacity, parts of a site that quantize inputs differently, transformed inputs.
  * SPDX-License-Identifier: BSD-3-Clause */
 #include "model/block_gradient.h"
 
@@ -61,6 +61,9 @@ static ht_status decode_rows(void *arg, size_t index, size_t worker) {
 
 /* How a site quantizes its inputs now. */
 static ht_status read_input(ht_dense_block *block, ht_site site, const ht_linear *linear, int first) {
+    if (ht_transformer_is(&linear->transformer))
+        return ht_fail(HT_ERR_UNSUPPORTED,
+                       "block %zu: the inputs of a linear are transformed, which has no gradient here", block->layer);
     if (first) {
         block->has_input[site] = linear->has_input;
         block->input[site] = linear->input;

@@ -16,7 +16,9 @@ enum { LARGEST_BLOCK = 128 };
 ht_status ht_input_block(const ht_job *job, size_t *block) {
     const ht_format *format = &job->scheme.weight;
     size_t cols = job->parameter->weight.cols, wanted = (size_t)job->settings.value[HT_SETTING_HADAMARD];
-    *block = wanted;
+    *block = job->class == HT_CLASS_EMBEDDING ? 0 : wanted; /* looked up, not multiplied */
+    if (job->class == HT_CLASS_EMBEDDING)
+        return HT_OK;
     if (wanted) {
         const ht_input_transform transform = {.block = wanted};
         ht_status status = ht_input_transform_check(&transform, cols);

@@ -8,6 +8,7 @@
 #include <halftone/recipe.h>
 
 #include "base/random.h"
+#include "ops/input_transform.h"
 #include "ops/linear.h"
 #include "support/check.h"
 
@@ -139,6 +140,94 @@ static void test_inputs(void) {
     free(x);
 }
 
+/* Experts stored for inputs that are scaled and mixed: the product is that of the weights before. */
+static void check_transformed(size_t block, int scaled) {
+    float *w = random_values(E * N * K, 11), *x = random_values(M * K, 12), *scale = random_values(E * K, 13), y[M * N];
+    float *stored = malloc(E * N * K * sizeof *w);
+    double want[M * N];
+    for (size_t i = 0; i < E * K; i++)
+        scale[i] = 0.25f + fabsf(scale[i]);
+    memcpy(stored, w, E * N * K * sizeof *w);
+    ht_weight weight = {.batch = E, .rows = N, .cols = K, .plane = {stored}, .stride = {N * K * sizeof *w}};
+    weight.inputs = (ht_input_transform){.scale = scaled ? scale : NULL, .block = block};
+    CHECK_OK(ht_format_parse("f32", &weight.format));
+    ht_transformer transformer;
+    ht_linear *linear;
+    REQUIRE_OK(ht_transformer_init(&transformer, ctx, &weight.inputs, K));
+    for (size_t e = 0; e < E; e++)
+        ht_transform_weights(&transformer, e, stored + e * N * K, N);
+    REQUIRE_OK(ht_linear_from_weight(ctx, &weight, NULL, &linear));
+    ht_tensor in = ht_tensor_view_2d(x, HT_F32, M, K), out = ht_tensor_view_2d(y, HT_F32, M, N);
+    for (size_t e = 0; e < E; e++) {
+        CHECK_OK(ht_linear_forward_expert(ctx, linear, e, &in, &out));
+        by_hand(x, w + e * N * K, NULL, want);
+        compare(y, want);
+        ht_restore_weights(&transformer, e, stored + e * N * K, N);
+    }
+    CHECK_F32_WITHIN(stored, w, E * N * K, 1e-5);
+    ht_transformer_release(&transformer);
+    ht_linear_destroy(linear);
+    free(w), free(x), free(scale), free(stored);
+}
+
+/* Jobs on the same rows, transformed in two ways, quantized or not: each has the bits that it has alone, and those of
+ * a linear without transform on rows that were transformed before. */
+static void check_transformed_jobs(const char *input, size_t block) {
+    enum { JOBS = 5 };
+    float *w = random_values(N * K, 14), *x = random_values(M * K, 15), *turned = malloc(M * K * sizeof *x);
+    float y[JOBS][M * N], alone[M * N];
+    ht_weight weight = {.batch = 1, .rows = N, .cols = K, .plane = {w}, .stride = {N * K * sizeof *w}};
+    ht_format format;
+    ht_linear *mixed, *plain;
+    ht_workspace workspace;
+    ht_transformer transformer;
+    CHECK_OK(ht_format_parse("f32", &weight.format));
+    CHECK_OK(ht_format_parse(input ? input : "f32", &format));
+    const ht_linear_options options = {.input = input ? &format : NULL};
+    REQUIRE_OK(ht_linear_from_weight(ctx, &weight, &options, &plain));
+    weight.inputs.block = block;
+    REQUIRE_OK(ht_linear_from_weight(ctx, &weight, &options, &mixed));
+    REQUIRE_OK(ht_transformer_init(&transformer, ctx, &weight.inputs, K));
+    CHECK_OK(ht_transform_inputs(&transformer, 0, x, M, K, turned));
+    ht_workspace_init(&workspace, ctx);
+    ht_linear_job jobs[JOBS];
+    for (size_t i = 0; i < JOBS; i++)
+        jobs[i] =
+            (ht_linear_job){.linear = i == 2 ? plain : mixed, .x = x, .m = M, .x_stride = K, .y = y[i], .y_stride = N};
+    CHECK_OK(ht_linear_run(jobs, JOBS, &workspace));
+    ht_linear_job one = {.linear = plain, .x = turned, .m = M, .x_stride = K, .y = alone, .y_stride = N};
+    CHECK_OK(ht_linear_run(&one, 1, &workspace));
+    for (size_t i = 0; i < JOBS; i++)
+        CHECK((memcmp(y[i], alone, sizeof alone) == 0) == (i != 2));
+    one.x = x;
+    CHECK_OK(ht_linear_run(&one, 1, &workspace));
+    CHECK_BYTES(y[2], alone, sizeof alone);
+    ht_workspace_release(&workspace);
+    ht_transformer_release(&transformer);
+    ht_linear_destroy(mixed);
+    ht_linear_destroy(plain);
+    free(w), free(x), free(turned);
+}
+
+static void test_transformed(void) {
+    static const size_t BLOCKS[] = {0, 2, 16, 32, 128};
+    for (size_t i = 0; i < sizeof BLOCKS / sizeof *BLOCKS; i++) {
+        check_transformed(BLOCKS[i], 1);
+        check_transformed(BLOCKS[i], 0);
+    }
+    check_transformed_jobs(NULL, 32);
+    check_transformed_jobs("int8_row", 64);
+    check_transformed_jobs("mxfp4", 32);
+    ht_weight weight = {.batch = 1, .rows = 4, .cols = 96, .inputs.block = 64};
+    ht_linear *linear;
+    CHECK_OK(ht_format_parse("f32", &weight.format));
+    CHECK_FAILS(ht_linear_from_weight(ctx, &weight, NULL, &linear), HT_ERR_SHAPE);
+    CHECK_CONTAINS(ht_error_message(), "blocks of 64 do not divide 96 inputs");
+    weight.inputs.block = 7;
+    CHECK_FAILS(ht_linear_from_weight(ctx, &weight, NULL, &linear), HT_ERR_SHAPE);
+    CHECK_CONTAINS(ht_error_message(), "no Hadamard matrix of 7");
+}
+
 static void test_bf16(void) {
     float *w = random_values(N * K, 8), *x = random_values(M * K, 9), y[M * N], wide[M * N];
     uint16_t x16[M * K], y16[M * N], want[M * N];
@@ -188,6 +277,7 @@ int main(void) {
     RUN(test_schemes);
     RUN(test_experts);
     RUN(test_inputs);
+    RUN(test_transformed);
     RUN(test_bf16);
     RUN(test_refusals);
     ht_context_destroy(ctx);
