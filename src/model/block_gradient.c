@@ -230,6 +230,11 @@ void ht_tape_destroy(ht_tape *tape) {
     ht_release(tape->ctx, tape);
 }
 
+void ht_tape_watch(ht_tape *tape, ht_gradient_fn *see, void *user) {
+    tape->see = see;
+    tape->see_user = user;
+}
+
 /* --- forth ------------------------------------------------------------------------------------------------------- */
 
 typedef struct norming {

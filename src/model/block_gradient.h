@@ -60,9 +60,26 @@ void ht_tape_destroy(ht_tape *tape); /* NULL is allowed */
 /* Bytes that it takes, about. */
 size_t ht_tape_bytes(const ht_model *model, size_t capacity);
 
+/* Rows of gradients of what one linear gives, seen on the way back. */
+typedef struct ht_output_gradient {
+    ht_site site;
+    size_t expert, part;
+    const float *dy; /* [rows, outputs], rows `stride` floats apart */
+    size_t rows, outputs, stride;
+} ht_output_gradient;
+typedef ht_status ht_gradient_fn(void *user, const ht_output_gradient *gradient);
+/* Who looks on while a tape goes back; NULL: nobody. Experts that no token goes to are not mentioned. */
+void ht_tape_watch(ht_tape *tape, ht_gradient_fn *see, void *user);
+
 /* y [rows, hidden] = block(x), positions from 0 on; y may be x. Fails with SHAPE past the capacity, MEMORY. */
 ht_status ht_tape_forward(ht_tape *tape, const ht_dense_block *block, const float *x, size_t rows, float *y);
 /* Back over the last pass. gradient [rows, hidden]: of y, becomes that of x. */
 ht_status ht_tape_backward(ht_tape *tape, const ht_dense_block *block, float *gradient);
+
+/* gradient [rows, hidden] of -log p(token) in x [rows, hidden], what the last block gives, for a token drawn for each
+ * row from the model's own prediction: row i's is draw first + i of the seed. Their mean square over many rows is the
+ * curvature of the KL divergence from this model. Fails with MEMORY, NUMERIC (logits that are not finite). */
+ht_status ht_head_gradient(ht_model *model, const float *x, size_t rows, uint64_t seed, uint64_t first,
+                           float *gradient);
 
 #endif

@@ -83,6 +83,9 @@ ht_status ht_tape_project_back(ht_tape *tape, ht_site site, size_t expert, const
                                       .b = {in, 1, cols},
                                       .c = linear->gradient,
                                       .c_stride = cols};
+        const ht_output_gradient seen = {site, expert, part, from, rows, linear->rows, width};
+        if (tape->see && rows)
+            HT_TRY(tape->see(tape->see_user, &seen));
         if (dx)
             HT_TRY(ht_dense_run(tape->ctx, &inputs));
         if (linear->gradient)

@@ -28,7 +28,9 @@ struct ht_tape {
     float *input[HT_SITE_COUNT]; /* quantized inputs of a site */
     float *logits, *share, *gathered, *expert_out;
     int32_t *chosen, *slot, *token;
-    size_t *begin; /* [experts + 1] first gathered row of each */
+    size_t *begin;       /* [experts + 1] first gathered row of each */
+    ht_gradient_fn *see; /* may be NULL */
+    void *see_user;
     /* Scratch of the way back. */
     float *d_hidden, *d_heads, *d_attended, *d_gate_up, *d_gated, *d_gathered, *d_share, *d_logits;
 };

@@ -19,6 +19,7 @@
 #include "quant/decode.h"
 
 enum { ALL_SITES = (1 << HT_SITE_COUNT) - 1 };
+enum { GRADIENT_SAMPLES = 32 }; /* that curvature is taken of: G has few numbers beside their tokens */
 
 /* Stages of a block in true-sequential mode. */
 static const unsigned stages[] = {1 << HT_SITE_QKV, 1 << HT_SITE_O, 1 << HT_SITE_ROUTER | 1 << HT_SITE_GATE_UP,
@@ -95,6 +96,7 @@ void ht_calibrate_close(ht_calibrator *c) {
     if (!c)
         return;
     ht_block_close(c);
+    ht_curvature_destroy(c->curvature);
     ht_hidden_destroy(c->hidden);
     ht_hidden_destroy(c->hidden_float);
     ht_sequence_destroy(c->sequence);
@@ -288,6 +290,23 @@ static void sum_up(ht_plan *plan) {
     }
 }
 
+/* Gradients of the float model, for the matrices that are left and whose method asks. */
+static ht_status measure_curvature(ht_calibrator *c) {
+    const ht_plan *plan = c->run->plan;
+    unsigned char *wanted;
+    size_t count = 0;
+    HT_TRY(ht_allocate(c->ctx, plan->count + 1, 1, "tensors", &wanted));
+    for (size_t i = 0; i < plan->count; i++) {
+        const ht_job *job = &plan->job[i];
+        wanted[i] = job->layout && c->apart[i] && job->settings.value[HT_SETTING_FISHER] > 0;
+        count += wanted[i];
+    }
+    ht_status status =
+        count ? ht_curvature_measure(c->model, wanted, c->samples, GRADIENT_SAMPLES, &c->curvature) : HT_OK;
+    ht_release(c->ctx, wanted);
+    return status;
+}
+
 ht_status ht_calibrate_run(ht_calibrator *c) {
     const ht_samples *samples = c->samples;
     size_t end, needed;
@@ -297,6 +316,7 @@ ht_status ht_calibrate_run(ht_calibrator *c) {
         if (finished && c->how->mode != HT_CALIBRATE_NON_SEQUENTIAL)
             HT_TRY(ht_model_open(c->ctx, c->run->writer->files, &c->written));
         HT_TRY(warm_up(c, end));
+        HT_TRY(measure_curvature(c));
         HT_TRY(open_hidden(c, needed));
         HT_TRY(run_blocks(c, end));
     }

@@ -80,6 +80,7 @@ typedef struct ht_calibrator {
     ht_capture normed;
     float *paired; /* the float model's rows for those at work */
     size_t paired_values;
+    ht_curvature *curvature;              /* where a method wants it; or NULL */
     size_t matrices_done, matrices_total; /* of the run */
     double started;
 } ht_calibrator;

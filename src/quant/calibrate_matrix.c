@@ -150,7 +150,8 @@ static ht_status choose_codes(work *w) {
                                  .rows = layout->rows,
                                  .cols = layout->cols,
                                  .input = w->observed->moments,
-                                 .held_out = w->observed->held_out};
+                                 .held_out = w->observed->held_out,
+                                 .outputs = ht_curvature_of(w->c->curvature, w->exchange->job, w->matrix->entry)};
     ht_matrix_result result = {.planes = w->planes,
                                .decoded = w->decoded,
                                .loss = (double)NAN,

@@ -9,8 +9,9 @@
  *
  * the closed solution of min over q of sum |x_float w - x q|^2 + lambda |w' - q|^2. `shrink` pulls H towards its
  * diagonal, against the chance that few tokens show relations which other text does not have; negative: the pull (of a
- * few) that leaves the least error on held-out statistics. In the end the codes are those of the rounding to nearest
- * when these leave the smaller error, on the held-out statistics where there are any, else on the calibration's.
+ * few) that leaves the least error on held-out statistics; so does a damping of 0. In the end the codes are those of
+ * the rounding to nearest when these leave the smaller error, on the held-out statistics where there are any, else on
+ * the calibration's.
  *
  * Refuses: weights or statistics that are not finite (names row or column), formats without a grid.
  * Source: Frantar et al. 2022, arXiv:2210.17323; Li et al. 2025, arXiv:2504.02692 (the aim of GPTAQ; solved whole here,
@@ -24,8 +25,9 @@
 #include "base/status.h"
 #include "ops/dense.h"
 
-/* Pulls that are tried, the first one when the others are no better. */
-static const double SHRINKS[] = {0, 0.03, 0.1, 0.25, 0.5};
+/* What is tried where it is to be chosen on held-out statistics; the first one when the others are no better. */
+static const double SHRINKS[] = {0, 0.03, 0.1, 0.25, 0.5}, DAMPS[] = {0.01, 0.03, 0.1, 0.3, 1};
+enum { TRIALS = 5 };
 
 typedef struct work {
     const ht_matrix_problem *problem;
@@ -35,6 +37,7 @@ typedef struct work {
     uint32_t *order;
     float *diagonal; /* [cols] */
     float *target;   /* [rows, cols] aim of GPTAQ; NULL without */
+    double shrink, damp;
     int together;
     int fresh; /* planes hold the rounding to nearest */
 } work;
@@ -126,11 +129,11 @@ static ht_status aim_at_float(work *w, const ht_gptq_factor *factor, double alph
 
 /* --- One walk ------------------------------------------------------------------------------------------------- */
 
-static ht_status walk(work *w, double shrink) {
+static ht_status walk(work *w) {
     const ht_matrix_problem *p = w->problem;
     const ht_settings *s = p->settings;
     ht_gptq_factor factor;
-    HT_TRY(ht_gptq_factorize(p->ctx, p->input->second, p->cols, w->order, s->value[HT_SETTING_DAMP], shrink, &factor));
+    HT_TRY(ht_gptq_factorize(p->ctx, p->input->second, p->cols, w->order, w->damp, w->shrink, &factor));
     ht_status status = HT_OK;
     if (s->value[HT_SETTING_GPTAQ] > 0 && p->input->cross)
         status = aim_at_float(w, &factor, s->value[HT_SETTING_GPTAQ]);
@@ -144,9 +147,11 @@ static ht_status walk(work *w, double shrink) {
                             .together = w->together,
                             .block = (size_t)s->value[HT_SETTING_BLOCK],
                             .second = p->input->second,
-                            .shrink = shrink,
+                            .shrink = w->shrink,
                             .sparsity = ht_sparsity_of(s),
                             .sweeps = (size_t)s->value[HT_SETTING_SWEEPS],
+                            .outputs = p->outputs,
+                            .fisher = s->value[HT_SETTING_FISHER],
                             .planes = &w->result->planes};
     if (status == HT_OK)
         status = ht_gptq_walk_columns(&columns);
@@ -160,11 +165,11 @@ static ht_status walk(work *w, double shrink) {
 }
 
 /* The planes' scales must be those of the rounding to nearest when a walk begins. */
-static ht_status walk_again(work *w, double shrink) {
+static ht_status walk_again(work *w) {
     if (!w->fresh)
         HT_TRY(ht_matrix_round(w->problem, NULL, w->result));
     w->fresh = 0;
-    HT_TRY(walk(w, shrink));
+    HT_TRY(walk(w));
     w->result->loss = ht_matrix_loss(&w->aim, w->problem->input, w->result->decoded);
     w->result->held_out_loss = ht_matrix_loss(&w->aim, w->problem->held_out, w->result->decoded);
     return HT_OK;
@@ -175,25 +180,33 @@ static double judged(const ht_matrix_result *result) {
     return isfinite(result->held_out_loss) ? result->held_out_loss : result->loss;
 }
 
-static ht_status choose_shrink(work *w) {
-    double best = 0, least = INFINITY;
-    size_t last = sizeof SHRINKS / sizeof *SHRINKS - 1, i = 0;
-    for (; i <= last; i++) {
-        HT_TRY(walk_again(w, SHRINKS[i]));
+/* *value, of w, becomes the one of the trials that leaves the least loss; codes are those of the last trial. */
+static ht_status choose(work *w, double *value, const double trials[TRIALS]) {
+    double best = trials[0], least = INFINITY;
+    for (size_t i = 0; i < TRIALS; i++) {
+        *value = trials[i];
+        HT_TRY(walk_again(w));
         if (!(judged(w->result) < least))
             break; /* it has one minimum */
         least = judged(w->result);
-        best = SHRINKS[i];
+        best = trials[i];
     }
-    return i > last ? HT_OK : walk_again(w, best);
+    *value = best;
+    return HT_OK;
 }
 
 static ht_status run(work *w) {
     const ht_matrix_problem *p = w->problem;
     ht_matrix_result *result = w->result;
-    double shrink = p->settings->value[HT_SETTING_SHRINK];
+    double shrink = p->settings->value[HT_SETTING_SHRINK], damp = p->settings->value[HT_SETTING_DAMP];
+    w->shrink = shrink < 0 ? SHRINKS[0] : shrink;
+    w->damp = damp > 0 ? damp : DAMPS[0];
     HT_TRY(prepare(w));
-    HT_TRY(shrink < 0 && p->held_out ? choose_shrink(w) : walk_again(w, shrink < 0 ? 0 : shrink));
+    if (shrink < 0 && p->held_out)
+        HT_TRY(choose(w, &w->shrink, SHRINKS));
+    if (!(damp > 0) && p->held_out)
+        HT_TRY(choose(w, &w->damp, DAMPS));
+    HT_TRY(walk_again(w));
     /* With GPTAQ the aim is another one, so the losses do not compare. */
     int worse = result->loss > result->rtn_loss || result->held_out_loss > result->held_out_rtn_loss;
     if (!w->target && worse) {

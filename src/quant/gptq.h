@@ -63,7 +63,9 @@ typedef struct ht_gptq_walk {
     const float *second;          /* for sweeps: H, upper triangle */
     double shrink;                /* of the factor */
     size_t sweeps;                /* of coordinate descent after the walk */
-    size_t saturated;             /* out: block scales at the end of their range */
+    const ht_output_curvature *outputs; /* NULL: sweeps take each row alone */
+    double fisher;                      /* its share */
+    size_t saturated;                   /* out: block scales at the end of their range */
 } ht_gptq_walk;
 
 /* Codes into walk->planes. Fails with MEMORY. */

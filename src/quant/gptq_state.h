@@ -62,5 +62,8 @@ ht_status ht_gptq_prune_rows(void *state, size_t strip, size_t worker);
 
 /* Rounds of coordinate descent. Fails with MEMORY, CANCELLED. */
 ht_status ht_gptq_sweep(ht_gptq_state *s);
+/* gptq_coupled.c: likewise over all codes at once, each changed where that lowers tr(G e H' e^T), G of walk->outputs.
+ * damped: H' by position, whole; s->pull: e H' by row. Fails likewise. */
+ht_status ht_gptq_sweep_coupled(const ht_gptq_state *s, const float *damped);
 
 #endif

@@ -293,7 +293,10 @@ ht_status ht_gptq_sweep(ht_gptq_state *s) {
         status = find_pull(&w);
     if (status == HT_OK)
         status = find_damped(&w);
-    for (size_t i = 0; i < s->walk->sweeps && status == HT_OK; i++)
+    int coupled = s->walk->outputs && s->walk->fisher > 0;
+    if (coupled && status == HT_OK)
+        status = ht_gptq_sweep_coupled(s, w.damped);
+    for (size_t i = 0; !coupled && i < s->walk->sweeps && status == HT_OK; i++)
         status = sweep_once(&w, i + 1 == s->walk->sweeps);
     ht_release(ctx, w.panel);
     ht_release(ctx, w.value);

@@ -19,6 +19,7 @@
 #include <halftone/context.h>
 #include <halftone/format.h>
 
+#include "quant/curvature.h"
 #include "quant/moments.h"
 #include "quant/settings.h"
 
@@ -29,8 +30,9 @@ typedef struct ht_matrix_problem {
     const ht_settings *settings;
     const float *weight; /* [rows, cols] */
     size_t rows, cols;
-    const ht_moments *input;    /* finished; NULL: nothing is known about the inputs */
-    const ht_moments *held_out; /* of other text, to judge by; NULL: none */
+    const ht_moments *input;            /* finished; NULL: nothing is known about the inputs */
+    const ht_moments *held_out;         /* of other text, to judge by; NULL: none */
+    const ht_output_curvature *outputs; /* what the model minds; NULL: all outputs count the same, each alone */
 } ht_matrix_problem;
 
 /* What becomes of it. The caller provides planes and decoded; planes.plane[HT_PLANE_GLOBAL] is READ where the format

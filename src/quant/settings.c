@@ -36,8 +36,8 @@ typedef struct setting_row {
 
 static const setting_row table[HT_SETTING_COUNT] = {
     [HT_SETTING_DAMP] = {.name = "damp",
-                         .summary = "added to the diagonal of H, relative to its mean",
-                         .low = 1e-8,
+                         .summary = "added to the diagonal of H, relative to its mean; 0: chosen on held-out text",
+                         .low = 0,
                          .high = 1,
                          .use = {{"gptq", 0.01}}},
     [HT_SETTING_BLOCK] = {.name = "block",
@@ -83,6 +83,12 @@ static const setting_row table[HT_SETTING_COUNT] = {
                             .summary = "how many of how many neighbours become zero; none: as sparsity says",
                             .words = {"none", "2:4", "4:8"},
                             .use = {{"wanda", HT_PATTERN_NONE}, {"gptq", HT_PATTERN_NONE}}},
+    [HT_SETTING_FISHER] = {.name = "fisher",
+                           .summary =
+                               "share of the outputs' joint effect on predictions in what sweeps minimize; 0: off",
+                           .low = 0,
+                           .high = 1,
+                           .use = {{"gptq", 0}}},
     [HT_SETTING_ALPHA] = {.name = "alpha",
                           .summary = "share of the inputs' range that moves into the weights",
                           .low = 0,

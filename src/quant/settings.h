@@ -13,7 +13,7 @@
 
 /* X(enumerator tail): rows in settings.c. Add at the end of a method's group. */
 #define HT_SETTING_LIST(X)                                                                                             \
-    X(DAMP)       /* relative damping of H; 0 < damp <= 1 */                                                           \
+    X(DAMP)       /* relative damping of H; 0: chosen on held-out text */                                              \
     X(BLOCK)      /* columns of a lazy block */                                                                        \
     X(ORDER)      /* none, static, gar, desc_act */                                                                    \
     X(SCALES)     /* original, at_group, searched */                                                                   \
@@ -23,6 +23,7 @@
     X(SWEEPS)     /* coordinate descent over all codes after the walk: how often */                                    \
     X(SPARSITY)   /* share of the weights of a row that become zero */                                                 \
     X(PATTERN)    /* none, 2:4, 4:8 */                                                                                 \
+    X(FISHER)     /* how much outputs count by what the predictions mind, 0..1 */                                      \
     X(ALPHA)      /* exponent of smoothing */                                                                          \
     X(GRID)       /* points of a search */                                                                             \
     X(DUO)        /* AWQ: weight statistics beside those of the inputs */                                              \

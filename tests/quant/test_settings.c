@@ -24,7 +24,7 @@ static void test_refused(void) {
         const char *method, *name, *value, *message;
     } rows[] = {
         {"gptq", "dampp", "0.1", "the nearest is damp"},
-        {"gptq", "damp", "0", "allowed: a number from 1e-08 to 1"},
+        {"gptq", "damp", "-1", "allowed: a number from 0 to 1"},
         {"gptq", "damp", "nan", "allowed: a number"},
         {"gptq", "damp", "0x1p-3", "allowed: a number"},
         {"gptq", "damp", "", "allowed: a number"},
