@@ -261,12 +261,13 @@ static void count_tensors(ht_search *s) {
 /* What the output takes when every unit gets its largest offer, or its smallest. */
 static ht_status output_limit(ht_search *s, int largest, uint64_t *out) {
     for (size_t u = 0; u < s->units; u++) {
-        s->chosen[u] = SIZE_MAX;
+        const ht_search_measure *m = s->unit[u].measure, *best = NULL;
         for (size_t c = 0; c < s->candidates; c++) {
-            const ht_search_measure *m = s->unit[u].measure, *best = &m[s->chosen[u]];
-            if (!isnan(m[c].error) &&
-                (s->chosen[u] == SIZE_MAX || (largest ? m[c].bytes > best->bytes : m[c].bytes < best->bytes)))
-                s->chosen[u] = c;
+            int better = !best || (largest ? m[c].bytes > best->bytes : m[c].bytes < best->bytes);
+            if (isnan(m[c].error) || !better)
+                continue;
+            best = &m[c];
+            s->chosen[u] = c;
         }
     }
     HT_TRY(plan_choice(s));

@@ -50,7 +50,8 @@ static int means(const char *word, const ht_chain *chain, const ht_scheme *schem
     name[length] = '\0';
     if (ht_settings_knows(name)) {
         ht_settings settings = ht_settings_unset();
-        return ht_settings_set(&settings, chain->name, name, equal + 1) == HT_OK;
+        return ht_settings_set(&settings, chain->name, name, equal + 1) == HT_OK ||
+               ht_settings_set(&settings, NULL, name, equal + 1) != HT_OK; /* no value at all: refused with the rest */
     }
     ht_rule_options options = ht_rule_options_unset();
     return ht_rule_options_set(&options, name, equal + 1) == HT_OK && ht_rule_options_check(&options, scheme) == HT_OK;
@@ -152,13 +153,8 @@ static ht_status add_candidates(ht_search *s) {
         if (status != HT_OK)
             return ht_fail_prefix(status, "candidate %s", names[i]);
     }
-    if (!s->candidates) {
-        ht_plan *plan;
-        HT_TRY(plan_for(s, names[0], NULL, &plan)); /* says what is in the way */
-        ht_plan_destroy(plan);
-        return ht_fail(HT_ERR_UNSUPPORTED, "profile %s and method %s can have none of the usual candidates", s->profile,
-                       s->options.method);
-    }
+    if (!s->candidates)
+        return add_candidate(s, names[0]); /* says what is in the way */
     return own_set ? check_set(s) : HT_OK;
 }
 
@@ -286,7 +282,7 @@ ht_status ht_search_offers(ht_search *s) {
     for (size_t u = 0; u < s->units; u++) {
         size_t possible = 0;
         for (size_t c = 0; c < s->candidates; c++)
-            possible += !(s->unit[u].measure[c].error != s->unit[u].measure[c].error) && s->candidate[c].plan;
+            possible += s->candidate[c].plan && !isnan(s->unit[u].measure[c].error);
         for (size_t i = 0; i < s->unit[u].row.tensors; i++)
             s->unit_of[s->unit[u].parameter[i]] = possible ? kept : SIZE_MAX;
         if (possible)

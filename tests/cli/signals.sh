@@ -28,6 +28,9 @@ stop INT 0.2 eval "$MODEL" --text "$text" --threads 1
 check "$status" -eq 130
 stop TERM 0.2 eval "$MODEL" --text "$text" --threads 1
 check "$status" -eq 143
+stop INT 0.2 search "$MODEL" --target-bpw 4.5 --data "$text" --threads 1 -o recipe.yaml
+check "$status" -eq 130
+check ! -e recipe.yaml
 # A program that does not reach a safe point dies of the second signal: here it has none, reading a pipe that stays open.
 mkfifo pipe
 for pair in INT:130 TERM:143; do
