@@ -37,8 +37,8 @@ static ht_status add_site(ht_dense_block *block, ht_site site, size_t *values) {
         ht_block_linear at = ht_block_linear_at(block->model, block->layer, site, i / parts, i % parts);
         const ht_linear *linear = *at.place;
         const float *bias = linear->bias ? linear->bias + at.entry * linear->weight.rows : NULL;
-        block->linear[site][i] =
-            (ht_dense_linear){.bias = bias, .rows = linear->weight.rows, .cols = linear->weight.cols};
+        block->linear[site][i] = (ht_dense_linear){
+            .bias = bias, .rows = linear->weight.rows, .cols = linear->weight.cols, .entry = at.entry};
         *values += linear->weight.rows * linear->weight.cols;
     }
     return HT_OK;
@@ -59,12 +59,14 @@ static ht_status decode_rows(void *arg, size_t index, size_t worker) {
     return HT_OK;
 }
 
-/* How a site quantizes its inputs now. */
-static ht_status read_input(ht_dense_block *block, ht_site site, const ht_linear *linear, int first) {
-    if (ht_transformer_is(&linear->transformer))
-        return ht_fail(HT_ERR_UNSUPPORTED,
-                       "block %zu: the inputs of a linear are transformed, which has no gradient here", block->layer);
-    if (first) {
+/* What a site does to its inputs now. */
+static ht_status read_input(ht_dense_block *block, ht_site site, size_t i, const ht_linear *linear) {
+    ht_dense_linear *here = &block->linear[site][i], *first = here - i % block->parts[site];
+    here->inputs = &linear->transformer;
+    if (!ht_transformer_equal(here->inputs, here->entry, first->inputs, first->entry))
+        return ht_fail(HT_ERR_UNSUPPORTED, "block %zu: linears that share their inputs transform them differently",
+                       block->layer);
+    if (i == 0) {
         block->has_input[site] = linear->has_input;
         block->input[site] = linear->input;
         block->input_rule[site] = linear->input_rule;
@@ -85,7 +87,7 @@ ht_status ht_dense_block_read(ht_dense_block *block) {
             decoding d = {.linear = *at.place, .entry = at.entry, .out = block->linear[site][i].weight};
             size_t step = ht_decode_step(&d.linear->weight), rows = d.linear->weight.rows;
             d.step = (DECODE_ROWS + step - 1) / step * step;
-            HT_TRY(read_input(block, (ht_site)site, d.linear, i == 0));
+            HT_TRY(read_input(block, (ht_site)site, i, d.linear));
             HT_TRY(ht_parallel_for(block->ctx, (rows + d.step - 1) / d.step, decode_rows, &d));
         }
     return HT_OK;
@@ -166,6 +168,7 @@ static size_t list_pieces(const ht_model *model, ht_tape *tape, piece *list) {
                          {&tape->d_gate_up, 2 * wide},
                          {&tape->d_gated, wide},
                          {&tape->d_gathered, k * h},
+                         {&tape->d_turned, h > q ? (h > wide ? h : wide) : (q > wide ? q : wide)},
                          {&tape->d_share, k},
                          {&tape->d_logits, k ? c->experts : 0},
                          {&tape->cosine, c->rotary / 2},

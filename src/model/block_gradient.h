@@ -18,6 +18,7 @@
 #include <stdint.h>
 
 #include "model/block.h"
+#include "ops/input_transform.h"
 
 /* One linear, of one expert. */
 typedef struct ht_dense_linear {
@@ -25,6 +26,8 @@ typedef struct ht_dense_linear {
     float *gradient;   /* [rows, cols], added to; NULL: not wanted */
     const float *bias; /* [rows]; NULL: none */
     size_t rows, cols;
+    const ht_transformer *inputs; /* what is done to the inputs first; of the linear in its place */
+    size_t entry;                 /* of its batch */
 } ht_dense_linear;
 
 typedef struct ht_dense_block {
@@ -40,8 +43,8 @@ typedef struct ht_dense_block {
     float *memory; /* weights of all */
 } ht_dense_block;
 
-/* The block as its linears are now, decoded; no gradients. Fails with MEMORY; UNSUPPORTED: parts of one site quantize
- * their inputs to different formats. */
+/* The block as its linears are now, decoded; no gradients. Fails with MEMORY; UNSUPPORTED: parts of one site transform
+ * or quantize their inputs differently. */
 ht_status ht_dense_block_open(ht_model *model, size_t layer, ht_dense_block *out);
 void ht_dense_block_close(ht_dense_block *block);
 /* Decode the linears again, after they were exchanged. */

@@ -1,10 +1,11 @@
 /* Products of a site's linears on a tape.
  *
- *     y  = x W^T + b        [rows, part]   += bias rows, then one dense product per part
+ *     y  = x W^T + b        [rows, part]   bias rows, then one dense product per part
  *     dx = dy W             [rows, cols]   sums over the parts
  *     dW = dy^T x           [part, cols]   added up over passes
  *
- * Where the site quantizes its inputs, x is the quantized copy that the pass kept; dx goes to x as if it were itself.
+ * Where the site transforms or quantizes its inputs, x is the copy that the pass kept; dx goes back through the
+ * transform (restoring a weight is its transpose), and to x as if it had not been quantized.
  * SPDX-License-Identifier: BSD-3-Clause */
 #include <string.h> /* memcpy */
 
@@ -33,16 +34,49 @@ static size_t offset_of(const ht_tape *tape, ht_site site, size_t part) {
 
 /* The rows that the products of this site read. */
 static const float *read_rows(const ht_tape *tape, ht_site site, const float *x, size_t row0, size_t cols) {
-    return tape->block->has_input[site] ? tape->input[site] + row0 * cols : x;
+    int changed = tape->block->has_input[site] || ht_transformer_is(tape->block->linear[site]->inputs);
+    return changed ? tape->input[site] + row0 * cols : x;
+}
+
+/* Transform, then quantize. */
+static ht_status change_inputs(ht_tape *tape, ht_site site, const ht_dense_linear *linear, const float *x, size_t rows,
+                               float *to) {
+    const ht_dense_block *block = tape->block;
+    size_t cols = linear->cols;
+    if (ht_transformer_is(linear->inputs)) {
+        HT_TRY(ht_transform_inputs(linear->inputs, linear->entry, x, rows, cols, to));
+        x = to;
+    }
+    if (!block->has_input[site])
+        return HT_OK;
+    if (x == to) { /* quantizing takes another place */
+        memcpy(tape->d_turned, x, rows * cols * sizeof *x);
+        x = tape->d_turned;
+    }
+    return ht_quantize_inputs(&tape->model->workspace, &block->input[site], block->input_rule[site], x, rows, cols,
+                              cols, to);
+}
+
+/* Gradients of transformed rows, added to those of the rows. */
+typedef struct turning {
+    const ht_dense_linear *linear;
+    float *from, *to;
+} turning;
+
+static void turn_back(void *arg, size_t row, size_t count) {
+    const turning *t = arg;
+    size_t cols = t->linear->cols;
+    ht_restore_weights(t->linear->inputs, t->linear->entry, t->from + row * cols, count);
+    for (size_t i = row * cols; i < (row + count) * cols; i++)
+        t->to[i] += t->from[i];
 }
 
 ht_status ht_tape_project(ht_tape *tape, ht_site site, size_t expert, const float *x, size_t row0, size_t rows,
                           float *y, size_t width) {
     const ht_dense_block *block = tape->block;
     size_t cols = ht_dense_linear_at(block, site, expert, 0)->cols;
-    if (block->has_input[site])
-        HT_TRY(ht_quantize_inputs(&tape->model->workspace, &block->input[site], block->input_rule[site], x, rows, cols,
-                                  cols, tape->input[site] + row0 * cols));
+    HT_TRY(change_inputs(tape, site, ht_dense_linear_at(block, site, expert, 0), x, rows,
+                         tape->input[site] + row0 * cols));
     const float *in = read_rows(tape, site, x, row0, cols);
     for (size_t part = 0; part < block->parts[site]; part++) {
         const ht_dense_linear *linear = ht_dense_linear_at(block, site, expert, part);
@@ -66,6 +100,12 @@ ht_status ht_tape_project_back(ht_tape *tape, ht_site site, size_t expert, const
     const ht_dense_block *block = tape->block;
     size_t cols = ht_dense_linear_at(block, site, expert, 0)->cols;
     const float *in = read_rows(tape, site, x, row0, cols);
+    turning turn = {ht_dense_linear_at(block, site, expert, 0), tape->d_turned, dx};
+    int turned = dx && ht_transformer_is(turn.linear->inputs);
+    if (turned) {
+        dx = tape->d_turned;
+        memset(dx, 0, rows * cols * sizeof *dx);
+    }
     for (size_t part = 0; part < block->parts[site]; part++) {
         const ht_dense_linear *linear = ht_dense_linear_at(block, site, expert, part);
         const float *from = dy + offset_of(tape, site, part);
@@ -91,5 +131,5 @@ ht_status ht_tape_project_back(ht_tape *tape, ht_site site, size_t expert, const
         if (linear->gradient)
             HT_TRY(ht_dense_run(tape->ctx, &weights));
     }
-    return HT_OK;
+    return turned ? ht_for_rows(tape->ctx, rows, turn_back, &turn) : HT_OK;
 }

@@ -25,14 +25,14 @@ struct ht_tape {
     float *heads, *attended;      /* q|k|v as attention sees them; q scaled */
     float *attention, *mid;       /* what attention adds, before its norm; x + that */
     float *mlp_normed, *gate_up, *gated, *mlp;
-    float *input[HT_SITE_COUNT]; /* quantized inputs of a site */
+    float *input[HT_SITE_COUNT]; /* inputs of a site, transformed and quantized */
     float *logits, *share, *gathered, *expert_out;
     int32_t *chosen, *slot, *token;
     size_t *begin;       /* [experts + 1] first gathered row of each */
     ht_gradient_fn *see; /* may be NULL */
     void *see_user;
     /* Scratch of the way back. */
-    float *d_hidden, *d_heads, *d_attended, *d_gate_up, *d_gated, *d_gathered, *d_share, *d_logits;
+    float *d_hidden, *d_heads, *d_attended, *d_gate_up, *d_gated, *d_gathered, *d_turned, *d_share, *d_logits;
 };
 
 /* --- gradient_linear.c ---------------------------------------------------------------------------------------- */

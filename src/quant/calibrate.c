@@ -16,6 +16,7 @@
 #include "base/context.h"
 #include "base/status.h"
 #include "io/writer.h"
+#include "quant/autoround.h"
 #include "quant/decode.h"
 
 enum { ALL_SITES = (1 << HT_SITE_COUNT) - 1 };
@@ -118,7 +119,7 @@ static ht_status find_work(ht_calibrator *c, size_t *end, int *finished, size_t 
     int done_before = 0;
     for (size_t l = 0; l < c->model->config.layers; l++) {
         HT_TRY(ht_block_open(c, l));
-        size_t bytes = ht_matrix_bytes(c), statistics = 0;
+        size_t bytes = ht_matrix_bytes(c), statistics = 0, learning = ht_autoround_bytes(c);
         for (size_t i = 0; i < c->exchange_count; i++)
             bytes += ht_exchange_bytes(c, &c->exchange[i]);
         for (size_t i = 0; i < c->observed_count; i++) {
@@ -126,6 +127,7 @@ static ht_status find_work(ht_calibrator *c, size_t *end, int *finished, size_t 
             statistics = one > statistics ? one : statistics;
         }
         bytes += statistics * (c->samples->held_out ? 2 : 1);
+        bytes = learning > bytes ? learning : bytes;
         *needed = bytes > *needed ? bytes : *needed;
         if (!ht_block_is_done(c)) {
             *end = l + 1;
@@ -227,12 +229,23 @@ static ht_status complete_block(ht_calibrator *c) {
     return HT_OK;
 }
 
+/* The float rows behind the block are what its codes are learned by. */
+static ht_status refine_block(ht_calibrator *c) {
+    HT_TRY(put_finished(c));
+    HT_TRY(ht_float_propagate(c));
+    return ht_autoround_block(c);
+}
+
 /* more: another block follows that has something to do. */
 static ht_status work_on_block(ht_calibrator *c, int more) {
+    int learn = ht_autoround_wanted(c);
     switch (c->how->mode) {
     case HT_CALIBRATE_NON_SEQUENTIAL:
-        HT_TRY(ht_block_stage(c, ALL_SITES, more));
-        return complete_block(c);
+        HT_TRY(ht_block_stage(c, ALL_SITES, more && !learn));
+        HT_TRY(learn ? refine_block(c) : HT_OK);
+        HT_TRY(complete_block(c));
+        ht_exchange_show(c, 0);
+        return more && learn ? ht_block_propagate(c, c->model, NULL, 1) : HT_OK;
     case HT_CALIBRATE_TRUE_SEQUENTIAL:
         for (size_t s = 0; s < STAGES; s++) {
             HT_TRY(ht_block_stage(c, stages[s], 0));
@@ -243,8 +256,9 @@ static ht_status work_on_block(ht_calibrator *c, int more) {
         HT_TRY(ht_block_stage(c, ALL_SITES, 0));
         HT_TRY(put_finished(c));
     }
+    HT_TRY(learn ? refine_block(c) : HT_OK);
     HT_TRY(complete_block(c));
-    if (more && c->hidden_float)
+    if (more && c->hidden_float && !learn)
         HT_TRY(ht_float_propagate(c));
     return more ? ht_block_propagate(c, c->model, NULL, 1) : HT_OK;
 }

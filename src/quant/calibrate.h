@@ -62,6 +62,7 @@ typedef struct ht_calibrator {
     ht_sequence *sequence;
     unsigned char *apart; /* by job */
     ht_hidden *hidden;
+    int cross;               /* a method wants cross moments */
     ht_hidden *hidden_float; /* of the float model, where a method wants cross moments and the two differ; or NULL */
     /* The block at work. */
     ht_arena arena;
@@ -104,6 +105,8 @@ ht_status ht_exchange_open(ht_calibrator *c, ht_exchange *exchange);
 ht_status ht_exchange_put(ht_calibrator *c, ht_exchange *exchange);
 /* All float linears in their places, or all quantized ones that there are. */
 void ht_exchange_show(ht_calibrator *c, int quantized);
+/* The quantized linear made anew, after its planes were changed. */
+ht_status ht_exchange_renew(ht_calibrator *c, ht_exchange *exchange);
 /* The float linear again, and the planes go. */
 void ht_exchange_undo(ht_calibrator *c, ht_exchange *exchange);
 /* Bytes of its planes. */
@@ -119,8 +122,9 @@ ht_status ht_block_stage(ht_calibrator *c, unsigned sites, int store);
 
 /* --- calibrate_float.c ----------------------------------------------------------------------------------------- */
 
-/* Does a method of the plan want cross moments, and do the models differ? */
-int ht_float_needed(const ht_calibrator *c);
+/* Does a method of the plan want the float model's rows: cross moments where the models differ, or to learn by them?
+ */
+int ht_float_needed(ht_calibrator *c);
 /* Keep the rows that the float block has at the sites of the group, up to `stop`, for this sample. */
 ht_status ht_float_capture(ht_calibrator *c, size_t sample, ht_site stop);
 /* The float model's rows beside these of observed[index]: rows->x itself where it has none. */
@@ -133,6 +137,8 @@ void ht_float_release(ht_calibrator *c);
 
 /* Choose codes for every matrix of the group at work, write them, report. */
 ht_status ht_block_quantize(ht_calibrator *c);
+/* Write the planes of a matrix again, after they were changed. */
+ht_status ht_matrix_rewrite(ht_calibrator *c, ht_exchange *exchange, size_t entry);
 /* Most bytes that this takes beside statistics and planes. */
 size_t ht_matrix_bytes(const ht_calibrator *c);
 

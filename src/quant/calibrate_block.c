@@ -193,6 +193,15 @@ void ht_exchange_show(ht_calibrator *c, int quantized) {
             *c->exchange[i].place = quantized ? c->exchange[i].after : c->exchange[i].before;
 }
 
+ht_status ht_exchange_renew(ht_calibrator *c, ht_exchange *exchange) {
+    if (exchange->after) {
+        *exchange->place = exchange->before;
+        ht_linear_destroy(exchange->after);
+        exchange->after = NULL;
+    }
+    return ht_exchange_put(c, exchange);
+}
+
 void ht_exchange_undo(ht_calibrator *c, ht_exchange *exchange) {
     if (exchange->after)
         *exchange->place = exchange->before;

@@ -15,17 +15,18 @@
 #include "base/status.h"
 #include "quant/calibrate.h"
 
-int ht_float_needed(const ht_calibrator *c) {
+int ht_float_needed(ht_calibrator *c) {
     const ht_plan *plan = c->run->plan;
-    if (c->how->mode == HT_CALIBRATE_NON_SEQUENTIAL)
-        return 0;
+    int learns = 0;
+    c->cross = 0;
     for (size_t i = 0; i < plan->count; i++) {
         const ht_job *job = &plan->job[i];
         const ht_method *method = job->layout && c->apart[i] ? job->rule->method : NULL;
         if (method && method->moments && method->moments(&job->settings) & HT_MOMENT_CROSS)
-            return 1;
+            c->cross = c->how->mode != HT_CALIBRATE_NON_SEQUENTIAL;
+        learns |= method && job->rule->chain.stage[HT_STAGE_REFINE];
     }
-    return 0;
+    return c->cross || learns;
 }
 
 /* --- Keeping ------------------------------------------------------------------------------------------------- */
@@ -109,7 +110,7 @@ static const float *find_row(const ht_capture *capture, int32_t position) {
 ht_status ht_float_rows(ht_calibrator *c, size_t index, const ht_site_rows *rows, const float **out) {
     size_t values = rows->rows * rows->cols;
     *out = rows->x;
-    if (!c->hidden_float)
+    if (!c->cross)
         return HT_OK;
     if (values > c->paired_values) {
         ht_release(c->ctx, c->paired);

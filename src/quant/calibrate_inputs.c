@@ -91,7 +91,7 @@ ht_status ht_block_propagate(ht_calibrator *c, ht_model *model, const ht_watch *
     for (size_t s = 0; s < samples->count + samples->held_out && status == HT_OK; s++) {
         float *x;
         c->holding_out = s >= samples->count;
-        if (watch && c->hidden_float)
+        if (watch && c->cross)
             status = ht_float_capture(c, s, watch->stop);
         if (status == HT_OK)
             status = ht_hidden_load(c->hidden, s, &x);

@@ -173,6 +173,14 @@ static ht_status choose_codes(work *w) {
     return HT_OK;
 }
 
+ht_status ht_matrix_rewrite(ht_calibrator *c, ht_exchange *exchange, size_t entry) {
+    const ht_block_matrix matrix = {.exchange = (size_t)(exchange - c->exchange), .entry = entry};
+    work w = {.c = c, .matrix = &matrix, .exchange = exchange, .job = &c->run->plan->job[exchange->job]};
+    w.planes = ht_weight_planes(&exchange->weight, entry);
+    w.slice = ht_slice_rows(w.job, c->run->chunk);
+    return for_slices(&w, store_slice);
+}
+
 /* --- One after the other ------------------------------------------------------------------------------------ */
 
 static void tell(const work *w) {

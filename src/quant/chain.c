@@ -8,7 +8,8 @@
 
 enum { LONGEST_METHOD = 32 };
 
-static const char *const stage_names[HT_STAGE_COUNT] = {[HT_STAGE_ROUND] = "rounds",
+static const char *const stage_names[HT_STAGE_COUNT] = {[HT_STAGE_REFINE] = "refines",
+                                                        [HT_STAGE_ROUND] = "rounds",
                                                         [HT_STAGE_INPUTS] = "transforms inputs",
                                                         [HT_STAGE_SCALE] = "scales inputs",
                                                         [HT_STAGE_ROTATE] = "rotates"};

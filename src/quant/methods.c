@@ -5,6 +5,7 @@
 
 #include "base/nearest.h"
 #include "base/status.h"
+#include "quant/autoround.h"
 #include "quant/gptq.h"
 #include "quant/hqq.h"
 #include "quant/imatrix.h"
@@ -24,9 +25,11 @@ static unsigned mean_and_second(const ht_settings *settings) {
 
 static const ht_method methods[] = {
     {.item = {"rtn", "round to nearest; scales from each block's own values, or searched with scale_rule mse", ""},
+     .stage = HT_STAGE_ROUND,
      .cast_rows = ht_cast_rows},
     {.item = {"hqq", "integers: zero points, or scales, that make a norm of the error small that forgives outliers",
               ""},
+     .stage = HT_STAGE_ROUND,
      .accepts = ht_hqq_accepts,
      .quantize_rows = ht_hqq_rows},
     {.item = {"smooth", "SmoothQuant: part of the inputs' range moves into the weights, by their largest magnitudes",
@@ -50,21 +53,28 @@ static const ht_method methods[] = {
      .stage = HT_STAGE_INPUTS,
      .mixes = 1},
     {.item = {"imatrix", "scales searched for the least error, inputs weighted by their mean square; needs text", ""},
+     .stage = HT_STAGE_ROUND,
      .needs_data = 1,
      .accepts = ht_imatrix_accepts,
      .matrix = ht_imatrix_matrix,
      .moments = ht_imatrix_moments},
     {.item = {"wanda", "pruning by magnitude and input, row by row; what is left is rounded; needs text", ""},
+     .stage = HT_STAGE_ROUND,
      .needs_data = 1,
      .fits = ht_sparsity_accepts,
      .matrix = ht_wanda_matrix,
      .moments = ht_wanda_moments},
     {.item = {"gptq", "column by column, each rounding error made up for by the columns that follow; needs text", ""},
+     .stage = HT_STAGE_ROUND,
      .needs_data = 1,
      .accepts = ht_gptq_accepts,
      .fits = ht_sparsity_accepts,
      .matrix = ht_gptq_matrix,
      .moments = ht_gptq_moments},
+    {.item = {"autoround", "codes of a block learned together by its outputs, gptq+autoround for one; needs text", ""},
+     .stage = HT_STAGE_REFINE,
+     .needs_data = 1,
+     .accepts = ht_autoround_accepts},
 };
 
 enum { METHODS = sizeof methods / sizeof *methods };

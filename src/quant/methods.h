@@ -1,10 +1,10 @@
 /* Methods: how codes and scales are chosen. A row of the table in methods.c each.
  *
- * Methods have stages, and a rule may name one of each, joined by '+' ("rotate+smooth+hadamard+gptq"): a rotation,
- * scales of inputs, a transform of inputs when the model runs, and what rounds. All but the last change the float model
- * without changing what it computes (transform.h); a
- * rounding method turns one matrix into codes: row by row without data, or as a whole with what is known about its
- * inputs (matrix.h). */
+ * Methods have stages, and a rule may name one of each, joined by '+' ("rotate+smooth+hadamard+gptq+autoround"): a
+ * rotation, scales of inputs, a transform of inputs when the model runs, what rounds, and what refines the codes of a
+ * whole block afterwards. All before the rounding change the float model without changing what it computes
+ * (transform.h); a rounding method turns one matrix into codes: row by row without data, or as a whole with what is
+ * known about its inputs (matrix.h). */
 #ifndef HT_QUANT_METHODS_H
 #define HT_QUANT_METHODS_H
 
@@ -23,7 +23,14 @@ typedef ht_status ht_rows_fn(const ht_format *format, const ht_row_options *opti
 /* The same for methods without settings, decoding on the way where the cast asks for it. Contract of ht_cast_rows. */
 typedef ht_status ht_cast_fn(const ht_context *ctx, const ht_cast *cast);
 
-typedef enum ht_stage { HT_STAGE_ROUND, HT_STAGE_INPUTS, HT_STAGE_SCALE, HT_STAGE_ROTATE, HT_STAGE_COUNT } ht_stage;
+typedef enum ht_stage {
+    HT_STAGE_REFINE,
+    HT_STAGE_ROUND,
+    HT_STAGE_INPUTS,
+    HT_STAGE_SCALE,
+    HT_STAGE_ROTATE,
+    HT_STAGE_COUNT
+} ht_stage;
 
 struct ht_scaling_problem;
 
@@ -44,9 +51,9 @@ typedef struct ht_method {
     int mixes;                                                                   /* stage INPUTS: input_blocks.h */
 } ht_method;
 
-/* Methods of a rule, by stage; the rounding one is always there. */
+/* Methods of a rule, by stage; the rounding one is always there. Stages are done from the last to the first. */
 typedef struct ht_chain {
-    char name[48];      /* canonical: "smooth+gptq", "rtn" */
+    char name[64];      /* canonical: "smooth+gptq", "rtn" */
     const char *preset; /* "best": the scheme decides (presets.h), no stage is known yet; else NULL */
     const ht_method *stage[HT_STAGE_COUNT];
 } ht_chain;

@@ -122,9 +122,12 @@ static ht_status read_samples(ht_plan *plan, const ht_checkpoint *checkpoint) {
     const ht_calibration *how = &plan->calibration;
     for (size_t i = 0; i < plan->count && !how->data; i++) {
         const ht_job *job = &plan->job[i];
-        if (job->layout && job->rule->method->needs_data)
-            return ht_fail(HT_ERR_ARGUMENT, "method %s chooses by calibration text: give one with --data FILE",
-                           job->rule->method->item.name);
+        for (int stage = HT_STAGE_REFINE; job->layout && stage <= (int)HT_STAGE_ROUND; stage++) {
+            const ht_method *method = job->rule->chain.stage[stage];
+            if (method && method->needs_data)
+                return ht_fail(HT_ERR_ARGUMENT, "method %s chooses by calibration text: give one with --data FILE",
+                               method->item.name);
+        }
     }
     return how->data ? ht_samples_read(ht_checkpoint_path(checkpoint), how, &plan->arena, &plan->samples) : HT_OK;
 }

@@ -29,6 +29,9 @@
     X(DUO)        /* AWQ: weight statistics beside those of the inputs */                                              \
     X(PLACEMENT)  /* fuse, apply */                                                                                    \
     X(ITERATIONS) /* HQQ, SINQ, AutoRound */                                                                           \
+    X(BATCH)      /* AutoRound: samples of a step */                                                                   \
+    X(RATE)       /* AutoRound: step of a latent, in steps of the grid */                                              \
+    X(MOMENTUM)   /* AutoRound: what stays of gradients from step to step */                                           \
     X(NORM)       /* HQQ: p of the norm */                                                                             \
     X(FEW_TOKENS) /* share of the calibration tokens below which an expert counts as starved */                        \
     X(HADAMARD)   /* block of the inputs' Hadamard transform; 0: as the format has it */                               \

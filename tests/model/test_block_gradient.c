@@ -236,6 +236,53 @@ static void test_quantized_inputs(void) {
     close_bench(&b);
 }
 
+/* Linears whose inputs are scaled and mixed when the model runs: the pass is the run time's, differences agree. */
+static void test_transformed_inputs(void) {
+    bench b = {0};
+    if (!open_bench(&b, "llama", 0, 2)) {
+        close_bench(&b);
+        return;
+    }
+    ht_linear *exchanged[8], **place[8], *before[8];
+    float scale[512], *want = malloc(b.values * sizeof *want);
+    size_t count = 0;
+    for (size_t i = 0; i < 512; i++)
+        scale[i] = 0.5f + ht_random_uniform(1, 3, i);
+    for (int site = 0; site < HT_SITE_COUNT; site++)
+        for (size_t part = 0; part < b.block.parts[site]; part++, count++) {
+            ht_block_linear at = ht_block_linear_at(b.model, 0, (ht_site)site, 0, part);
+            ht_weight weight = *ht_linear_weight(*at.place);
+            weight.inputs = (ht_input_transform){.scale = scale, .block = 16};
+            REQUIRE(weight.cols <= 512);
+            REQUIRE_OK(ht_linear_from_weight(b.ctx, &weight, NULL, &exchanged[count]));
+            place[count] = at.place;
+            before[count] = *at.place;
+            *at.place = exchanged[count];
+        }
+    CHECK_OK(ht_dense_block_read(&b.block));
+    memcpy(want, b.x, b.values * sizeof *want);
+    ht_sequence *sequence;
+    REQUIRE_OK(ht_block_sequence(b.model, TOKENS, &sequence));
+    CHECK_OK(ht_block_run(sequence, 0, want, TOKENS, NULL));
+    ht_dense_linear *down = ht_dense_linear_at(&b.block, HT_SITE_DOWN, 0, 0);
+    down->gradient = calloc(down->rows * down->cols, sizeof(float));
+    loss(&b);
+    double noise = size_of(b.y, b.values) * size_of(b.aim, b.values);
+    CHECK_F32_WITHIN(b.y, want, b.values, 2e-5 * size_of(want, b.values) / sqrt((double)b.values));
+    memcpy(b.gradient, b.aim, b.values * sizeof *b.aim);
+    CHECK_OK(ht_tape_backward(b.tape, &b.block, b.gradient));
+    compare_difference(&b, b.x, b.gradient, b.values, noise, "transformed inputs");
+    compare_difference(&b, down->weight, down->gradient, down->rows * down->cols, noise, "a matrix behind them");
+    free(down->gradient);
+    for (size_t i = 0; i < count; i++) {
+        *place[i] = before[i];
+        ht_linear_destroy(exchanged[i]);
+    }
+    ht_sequence_destroy(sequence);
+    free(want);
+    close_bench(&b);
+}
+
 static void test_refusals(void) {
     bench b = {0};
     ht_dense_block other;
@@ -255,6 +302,7 @@ int main(void) {
     RUN(test_differences);
     RUN(test_threads);
     RUN(test_quantized_inputs);
+    RUN(test_transformed_inputs);
     RUN(test_refusals);
     return check_finish();
 }

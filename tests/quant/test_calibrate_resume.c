@@ -22,10 +22,11 @@ static calibrated kind_of_run(size_t kind) {
     static const char *const gptaq[] = {"gptaq=0.5", NULL}, *const apply[] = {"placement=apply", NULL};
     static const ht_calibration_mode MODES[KINDS] = {HT_CALIBRATE_SEQUENTIAL, HT_CALIBRATE_TRUE_SEQUENTIAL,
                                                      HT_CALIBRATE_NON_SEQUENTIAL};
+    static const char *const learning[] = {"iterations=3", "batch=2", NULL};
     calibrated run = calibrated_run("nvfp4", "gptq", 3, 32);
     run.options.calibration.mode = MODES[kind];
-    run.options.set = kind == 0 ? gptaq : kind == 2 ? apply : NULL;
-    run.options.method = kind == 2 ? "smooth+hadamard+gptq" : "gptq";
+    run.options.set = kind == 0 ? gptaq : kind == 1 ? learning : apply;
+    run.options.method = kind == 0 ? "gptq" : kind == 1 ? "gptq+autoround" : "smooth+hadamard+gptq";
     run.options.profile = kind == 2 ? "plain" : NULL;
     run.options.shard_bytes = 1000000; /* several shards */
     run.threads = 2;
