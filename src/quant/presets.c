@@ -15,11 +15,12 @@
 enum { WORD = 64 };
 
 static const ht_preset presets[] = {
-    {"best", "mxfp4-w", "gptq", "gptaq=0.5", NULL},
-    {"best", "mxfp4 nvfp4 mxfp8 fp8", "smooth+gptq", "hessian=quantized", NULL},
+    {"best", "mxfp4-w", "gptq", "gptaq=0.5 fisher=0.9 sweeps=8", NULL},
+    {"best", "nvfp4-w", "smooth+gptq", "gptaq=0.5", NULL},
+    {"best", "mxfp4 nvfp4 mxfp8 fp8", "smooth+gptq", "hessian=quantized gptaq=0.5", NULL},
     {"best", "mxfp4-a8 fp8-tensor fp8-block int8 int?-a8", "gptq", "hessian=quantized", NULL},
     {"best", "nf4 q8_0 bf16", "rtn", "", NULL},
-    {"best", "*", "gptq", "", NULL},
+    {"best", "*", "gptq", "gptaq=0.5", NULL},
     {"fast", "mxfp4 nvfp4 mxfp8 fp8 mxfp4-a8 fp8-tensor fp8-block int8 int?-a8", "gptq", "hessian=quantized", NULL},
     {"fast", "nf4 q8_0 bf16", "rtn", "", NULL},
     {"fast", "*", "gptq", "", NULL},
