@@ -8,7 +8,7 @@
 #include <jansson.h>
 
 typedef struct values {
-    const char *text, *against, *gates, *report, *cache;
+    const char *text, *against, *gates, *report, *cache, *attention;
     uint64_t context, tokens;
 } values;
 
@@ -20,6 +20,8 @@ static const cli_option rows[] = {
      "the float model: also its perplexity, KL divergence from it and how often both predict the same token"},
     {"kv-cache", 0, CLI_TEXT, offsetof(values, cache), "FORMAT", "f32",
      "keys and values of MODEL kept as f32, fp8, int8 or int4; those of --against stay f32"},
+    {"attention", 0, CLI_TEXT, offsetof(values, attention), "WORD", NULL,
+     "what attention rounds in MODEL: auto, f32, bf16, fp8, fp8-hadamard or fp8-hadamard-v (default auto: nothing)"},
     {"gates", 0, CLI_TEXT, offsetof(values, gates), "RECIPE", NULL,
      "hold the result to the gates of this recipe: exit 4 when one is broken"},
     {"report", 0, CLI_TEXT, offsetof(values, report), "F.html", NULL,
@@ -47,7 +49,8 @@ int cli_eval(cli_call *call) {
     const values *v = call->values;
     if (!v->text)
         return cli_fail(call, CLI_USAGE, "needs --text FILE (see halftone eval --help)");
-    cli_evaluation e = {.text = v->text, .context = v->context, .tokens = v->tokens, .cache = v->cache};
+    cli_evaluation e = {
+        .text = v->text, .context = v->context, .tokens = v->tokens, .cache = v->cache, .attention = v->attention};
     int exit_status = cli_report_check(call, v->report);
     if (exit_status == CLI_DONE)
         exit_status = read_gates(call, v->gates, &e.gates);

@@ -13,7 +13,7 @@
 enum { TAIL = 6 }; /* ids before the new ones that the decoder sees */
 
 typedef struct values {
-    const char *prompt, *file, *cache;
+    const char *prompt, *file, *cache, *attention;
     uint64_t count, top_k;
     double temperature, top_p;
     int ignore_eos, no_special, show_special;
@@ -29,6 +29,8 @@ static const cli_option rows[] = {
     {"top-k", 0, CLI_NUMBER, offsetof(values, top_k), "K", "0", "sample among the K likeliest tokens; 0: all"},
     {"kv-cache", 0, CLI_TEXT, offsetof(values, cache), "FORMAT", "f32",
      "keys and values kept as f32, fp8, int8 or int4"},
+    {"attention", 0, CLI_TEXT, offsetof(values, attention), "WORD", NULL,
+     "what attention rounds: auto, f32, bf16, fp8, fp8-hadamard or fp8-hadamard-v (default auto: nothing)"},
     {"ignore-eos", 0, CLI_FLAG, offsetof(values, ignore_eos), NULL, NULL, "go on after an end-of-text token"},
     {"no-special", 0, CLI_FLAG, offsetof(values, no_special), NULL, NULL,
      "do not add the special tokens of the tokenizer's post-processor to the prompt"},
@@ -90,7 +92,8 @@ static int on_token(void *user, int32_t id) {
     return s->failed;
 }
 
-static int report(const cli_call *call, const stream *s, const int32_t *ids, const ht_generate_result *r) {
+static int report(const cli_call *call, const ht_model *model, const stream *s, const int32_t *ids,
+                  const ht_generate_result *r) {
     double prefill = r->prefill_seconds > 0 ? (double)r->prefill_tokens / r->prefill_seconds : 0;
     double decode = r->decode_seconds > 0 && r->count > 1 ? (double)(r->count - 1) / r->decode_seconds : 0;
     size_t peak = ht_context_memory_peak(call->ctx);
@@ -112,6 +115,7 @@ static int report(const cli_call *call, const stream *s, const int32_t *ids, con
     json_object_set_new(out, "prefill_tokens_per_second", cli_json_real(prefill));
     json_object_set_new(out, "decode_tokens_per_second", cli_json_real(decode));
     json_object_set_new(out, "peak_memory_bytes", cli_json_count(peak));
+    json_object_set_new(out, "attention", cli_attention_json(model));
     return cli_json_end(out, CLI_DONE);
 }
 
@@ -139,7 +143,7 @@ static int generate(const cli_call *call, ht_model *model, const ht_tokenizer *t
             show(&s, 1);
             exit_status = s.failed
                               ? cli_fail(call, CLI_FAILED, "cannot decode the generated ids: %s", ht_error_message())
-                              : report(call, &s, ids, &result);
+                              : report(call, model, &s, ids, &result);
         }
     } else {
         exit_status = cli_fail(call, CLI_RESOURCES, "no memory for %llu ids", (unsigned long long)v->count);
@@ -185,6 +189,8 @@ int cli_run(cli_call *call) {
         exit_status = cli_status(call, ht_model_open(call->ctx, call->argument[0], &model));
     if (exit_status == CLI_DONE)
         exit_status = cli_status(call, ht_model_set_cache(model, v->cache));
+    if (exit_status == CLI_DONE)
+        exit_status = cli_status(call, cli_attention_choose(call, model, v->attention));
     if (exit_status == CLI_DONE)
         exit_status = generate(call, model, tokenizer, &prompt);
     ht_model_close(model);

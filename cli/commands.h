@@ -47,12 +47,21 @@ int cli_plan_print(const cli_call *call, const ht_plan *plan);
 /* The keys that plan and quantize have in common. `measured`: per tensor also error, method and fallback. */
 void cli_plan_json(struct json_t *out, const ht_plan *plan, int measured);
 
+/* --- Shared by eval and run ----------------------------------------------------------------------------------- */
+
+/* --attention NAME (NULL: not given), with a note of what runs in which layers. */
+ht_status cli_attention_choose(const cli_call *call, ht_model *model, const char *name);
+/* [{layer, kernel, precision, reason}] */
+struct json_t *cli_attention_json(const ht_model *model);
+
 /* --- Shared by eval and quantize ---------------------------------------------------------------------------- */
 
 typedef struct cli_evaluation {
     const char *text; /* file; NULL: none asked for */
     uint64_t context, tokens;
-    const char *cache; /* ht_model_set_cache; NULL: f32 */
+    const char *cache;     /* ht_model_set_cache; NULL: f32 */
+    const char *attention; /* ht_model_set_attention; NULL: auto */
+    struct json_t *layers; /* what ran the attention of each */
     ht_gates gates;
     ht_encoding ids;
     const char *model, *base; /* as given; base NULL: none */

@@ -37,6 +37,10 @@ int cli_evaluation_run(const cli_call *call, cli_evaluation *e, const char *mode
     ht_status status = ht_model_open(call->ctx, model_path, &model);
     if (status == HT_OK && e->cache)
         status = ht_model_set_cache(model, e->cache);
+    if (status == HT_OK)
+        status = cli_attention_choose(call, model, e->attention);
+    if (status == HT_OK && call->common.json)
+        e->layers = cli_attention_json(model);
     if (status == HT_OK && base_path)
         status = ht_model_open(call->ctx, base_path, &base);
     ht_evaluate_options options = {.context = e->context, .max_tokens = e->tokens, .against = base};
@@ -54,6 +58,7 @@ int cli_evaluation_gates(const cli_call *call, const cli_evaluation *e) {
 
 void cli_evaluation_release(cli_evaluation *e) {
     ht_encoding_release(&e->ids);
+    json_decref(e->layers);
 }
 
 /* --- Reports ---------------------------------------------------------------------------------------------- */
@@ -157,4 +162,5 @@ void cli_evaluation_json(json_t *out, const cli_evaluation *e) {
         json_array_append_new(gates, gate);
     }
     json_object_set_new(out, "gates", gates);
+    json_object_set(out, "attention", e->layers);
 }

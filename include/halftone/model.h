@@ -32,6 +32,21 @@ HT_API ht_model_info ht_model_describe(const ht_model *model);
  * passes split the text. Fails with ARGUMENT (unknown name), SHAPE (head size). */
 HT_API ht_status ht_model_set_cache(ht_model *model, const char *name);
 
+/* What attention rounds, in sequences created from now on: "f32" or "auto" (nothing), "bf16", "fp8", "fp8-hadamard",
+ * "fp8-hadamard-v" (halftone/attention.h). On the host this shows what a narrow attention would cost the model; it is
+ * no faster. fp8 takes one scale a key-value head over all keys there are, and one over the queries of a pass, so a
+ * token's result depends on how passes split the text. Fails with ARGUMENT (unknown name), SHAPE (no Hadamard transform
+ * of the head size). */
+HT_API ht_status ht_model_set_attention(ht_model *model, const char *name);
+
+/* What runs the attention of a layer. */
+typedef struct ht_model_attention {
+    const char *kernel;    /* row of the attention kernels: "cpu_f32" */
+    const char *precision; /* what it rounds: "f32", "fp8-hadamard" */
+    const char *reason;    /* why nothing faster runs; "" when nothing faster was asked for */
+} ht_model_attention;
+HT_API ht_model_attention ht_model_attention_at(const ht_model *model, size_t layer);
+
 /* A sequence being extended: the key-value cache. */
 typedef struct ht_sequence ht_sequence;
 HT_API ht_status ht_sequence_create(ht_model *model, size_t capacity, ht_sequence **out);

@@ -4,6 +4,8 @@
 
 #include <stddef.h>
 
+#include <halftone/tensor.h>
+
 #include "kernels/dot.h"
 #include "kernels/rows.h"
 
@@ -26,6 +28,8 @@ typedef struct ht_attention_rows {
     const float *bias; /* row i at bias + i * bias_stride, [keys]; -INFINITY hides a key; NULL: none */
     size_t bias_stride;
     const float *sink; /* this head's extra logit, or NULL */
+    ht_dtype rounded;  /* what exp(score - largest) becomes before it meets the values: bf16, or e4m3 times
+                        * HT_ATTENTION_E4M3; HT_DTYPE_NONE: it stays f32 */
     float *y;
     size_t y_stride;
     float *lse; /* [count], log sum exp of the scores and the sink; NULL: not wanted */
@@ -36,7 +40,7 @@ typedef struct ht_attention_rows {
 } ht_attention_rows;
 
 /* Rows that one call is best given, and the scratch of a call over `keys` keys. */
-enum { HT_ATTENTION_ROWS = 16 };
+enum { HT_ATTENTION_ROWS = 16, HT_ATTENTION_E4M3 = 256 };
 size_t ht_attention_scratch(size_t keys);
 
 /* First key that row i sees, and one past the last; equal when it sees none. */

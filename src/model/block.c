@@ -118,12 +118,13 @@ static ht_status attend_block(void *arg, size_t task, size_t worker) {
     const ht_pass *pass = a->pass;
     const ht_decoder_config *c = &pass->model->config;
     const ht_kernels *kernels = &pass->model->kernels;
+    const ht_attention_rounder *rounder = pass->sequence->rounder;
     size_t head = task % c->heads, row = task / c->heads * HT_ATTENTION_ROWS, d = c->head_dim;
     size_t kv = head / (c->heads / c->kv_heads), width = pass->layer->qkv.width;
     ht_attention_rows problem = {.q = pass->model->act.qkv + row * width + head * d,
                                  .q_stride = width,
-                                 .k = ht_cache_rows(pass->sequence, 0, pass->slot, kv),
-                                 .v = ht_cache_rows(pass->sequence, 1, pass->slot, kv),
+                                 .k = ht_cache_shown(pass->sequence, 0, pass->slot, kv),
+                                 .v = ht_cache_shown(pass->sequence, 1, pass->slot, kv),
                                  .k_stride = d,
                                  .v_stride = d,
                                  .keys = pass->first + pass->m,
@@ -135,6 +136,7 @@ static ht_status attend_block(void *arg, size_t task, size_t worker) {
                                  .window = pass->layer->window,
                                  .softcap = (float)c->attention_cap,
                                  .sink = pass->layer->sinks ? pass->layer->sinks + head : NULL,
+                                 .rounded = rounder ? rounder->how->dtype : HT_DTYPE_NONE,
                                  .y = pass->model->act.attended + (row * c->heads + head) * d,
                                  .y_stride = c->heads * d,
                                  .dot = kernels->of[HT_OPERATION_DOT].dot,
@@ -142,6 +144,8 @@ static ht_status attend_block(void *arg, size_t task, size_t worker) {
                                  .softmax = kernels->of[HT_OPERATION_SOFTMAX].softmax,
                                  .cap = kernels->of[HT_OPERATION_SOFTCAP].softcap};
     kernels->of[HT_OPERATION_ATTENTION].attention(&problem, a->scratch + worker * a->stride);
+    for (size_t i = 0; rounder && i < problem.count; i++)
+        ht_attention_restore(rounder, &(ht_attention_head){problem.y + i * problem.y_stride, 1, d, 1, d});
     return HT_OK;
 }
 
@@ -153,6 +157,8 @@ static ht_status attend(ht_pass *pass) {
         return HT_OK;
     HT_TRY(ht_for_rows(model->ctx, pass->m, place_rows, pass));
     HT_TRY(ht_cache_turn(pass->sequence, pass->slot, pass->first, pass->m));
+    HT_TRY(ht_cache_round(pass->sequence, pass->slot, pass->first + pass->m, model->act.qkv, pass->m,
+                          pass->layer->qkv.width));
     HT_TRY(ht_workspace_threads(&model->workspace, ht_attention_scratch(pass->first + pass->m), &attention.scratch,
                                 &attention.stride));
     HT_TRY(ht_parallel_for(model->ctx, attention.blocks * model->config.heads, attend_block, &attention));

@@ -13,6 +13,8 @@
  * SPDX-License-Identifier: BSD-3-Clause */
 #include "model/cache.h"
 
+#include <string.h> /* memcpy */
+
 #include "base/nearest.h"
 #include "base/pool.h"
 #include "base/status.h"
@@ -80,4 +82,43 @@ ht_status ht_cache_turn(ht_sequence *sequence, size_t slot, size_t first, size_t
     if (!sequence->record)
         return HT_OK;
     return ht_parallel_for(sequence->model->ctx, 2 * sequence->model->config.kv_heads, turn_head, &t);
+}
+
+/* --- What attention reads ----------------------------------------------------------------------------------------- */
+
+float *ht_cache_shown(const ht_sequence *s, int which, size_t slot, size_t head) {
+    size_t d = s->model->config.head_dim;
+    return s->rounder ? s->rounded[which] + head * s->capacity * d : ht_cache_rows(s, which, slot, head);
+}
+
+typedef struct rounding {
+    const ht_sequence *sequence;
+    size_t slot, keys;
+    float *q;
+    size_t rows, stride;
+} rounding;
+
+/* A key-value head and the queries that read it. */
+static ht_status round_head(void *arg, size_t head, size_t worker) {
+    const rounding *r = arg;
+    const ht_sequence *s = r->sequence;
+    const ht_decoder_config *c = &s->model->config;
+    size_t d = c->head_dim, group = c->heads / c->kv_heads;
+    (void)worker;
+    ht_attention_head q = {r->q + head * group * d, r->rows, r->stride, group, d};
+    ht_attention_head k = {ht_cache_shown(s, 0, r->slot, head), r->keys, d, 1, d};
+    ht_attention_head v = {ht_cache_shown(s, 1, r->slot, head), r->keys, d, 1, d};
+    memcpy(k.x, ht_cache_rows(s, 0, r->slot, head), r->keys * d * sizeof *k.x);
+    memcpy(v.x, ht_cache_rows(s, 1, r->slot, head), r->keys * d * sizeof *v.x);
+    ht_attention_round_qk(s->rounder, &q);
+    ht_attention_round_qk(s->rounder, &k);
+    ht_attention_round_v(s->rounder, &v);
+    return HT_OK;
+}
+
+ht_status ht_cache_round(ht_sequence *sequence, size_t slot, size_t keys, float *q, size_t rows, size_t stride) {
+    rounding r = {sequence, slot, keys, q, rows, stride};
+    if (!sequence->rounder)
+        return HT_OK;
+    return ht_parallel_for(sequence->model->ctx, sequence->model->config.kv_heads, round_head, &r);
 }

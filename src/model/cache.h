@@ -15,4 +15,11 @@ float *ht_cache_rows(const ht_sequence *sequence, int which, size_t slot, size_t
  * first + count back from theirs. Nothing to do where the cache is f32. */
 ht_status ht_cache_turn(ht_sequence *sequence, size_t slot, size_t first, size_t count);
 
+/* The keys (0) or values (1) that attention reads: those rows, or what they are rounded to. */
+float *ht_cache_shown(const ht_sequence *sequence, int which, size_t slot, size_t head);
+
+/* Round what attention reads of a layer: its first `keys` rows, and the queries of a pass, q [rows, heads, head_dim] at
+ * `stride`. Nothing to do where nothing is rounded. */
+ht_status ht_cache_round(ht_sequence *sequence, size_t slot, size_t keys, float *q, size_t rows, size_t stride);
+
 #endif

@@ -10,6 +10,7 @@
 #include "base/memory.h"
 #include "kernels/kernels.h"
 #include "model/config.h"
+#include "ops/attention_round.h"
 #include "ops/linear.h"
 
 enum { HT_MAX_PARTS = 3 };
@@ -73,7 +74,8 @@ struct ht_model {
     uint64_t parameters, weight_bytes;
     ht_format cache; /* of the sequences to come, when quantized */
     int cache_quantized;
-    ht_tap_fn *tap; /* NULL: none */
+    ht_attention_rounder *rounder; /* of attention's operands, for sequences to come; NULL: none */
+    ht_tap_fn *tap;                /* NULL: none */
     void *tap_user;
 };
 
@@ -85,6 +87,8 @@ struct ht_sequence {
     ht_format format;    /* of records */
     size_t record;       /* bytes of one; 0: the cache is f32 */
     uint8_t *records[2]; /* keys, values: [layers][kv_heads][capacity] */
+    const ht_attention_rounder *rounder; /* NULL: attention reads keys and values as they are */
+    float *rounded[2];                   /* else these: one layer's keys, values [kv_heads][capacity][head_dim] */
     float *frequency, rope_factor;
     float *cosine, *sine; /* [HT_CHUNK][rotary / 2] of positions from rope_first on */
     size_t rope_first, rope_count;

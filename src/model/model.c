@@ -112,6 +112,34 @@ ht_model_info ht_model_describe(const ht_model *model) {
                            .weight_bytes = model->weight_bytes};
 }
 
+/* --- attention ------------------------------------------------------------------------------------------------- */
+
+ht_status ht_model_set_attention(ht_model *model, const char *name) {
+    const ht_attention_rounding *how;
+    size_t d = model->config.head_dim;
+    HT_TRY(ht_attention_rounding_find(name, &how));
+    if (how->dtype == HT_DTYPE_NONE) {
+        model->rounder = NULL;
+        return HT_OK;
+    }
+    ht_attention_rounder *rounder;
+    rounder = ht_arena_alloc(&model->arena, sizeof *rounder);
+    if (!rounder)
+        return HT_ERR_MEMORY;
+    HT_TRY(ht_attention_rounder_init(how, d, d, rounder));
+    model->rounder = rounder;
+    return HT_OK;
+}
+
+ht_model_attention ht_model_attention_at(const ht_model *model, size_t layer) {
+    (void)layer; /* all alike on the host */
+    if (!model->rounder)
+        return (ht_model_attention){"cpu_f32", "f32", ""};
+    int narrow = ht_dtype_bits(model->rounder->how->dtype) <= 8;
+    return (ht_model_attention){narrow ? "cpu_fp8" : "cpu_f32", model->rounder->how->name,
+                                "the model is on the host, which rounds but multiplies in f32"};
+}
+
 /* --- sequences ------------------------------------------------------------------------------------------------- */
 
 ht_status ht_sequence_create(ht_model *model, size_t capacity, ht_sequence **out) {
@@ -141,6 +169,10 @@ ht_status ht_sequence_create_for(ht_model *model, size_t capacity, size_t layers
         status = ht_allocate_raw(ctx, capacity, row, "value cache", &sequence->v);
     for (int which = 0; which < 2 && sequence->record && status == HT_OK; which++)
         status = ht_allocate_raw(ctx, capacity, rows * sequence->record, "quantized cache", &sequence->records[which]);
+    sequence->rounder = model->rounder;
+    for (int which = 0; which < 2 && sequence->rounder && status == HT_OK; which++)
+        status = ht_allocate_raw(ctx, capacity, c->kv_heads * c->head_dim * sizeof(float), "rounded keys and values",
+                                 &sequence->rounded[which]);
     if (status == HT_OK)
         status = ht_allocate(ctx, half, sizeof(float), "rotary frequencies", &sequence->frequency);
     if (status == HT_OK)
@@ -160,8 +192,9 @@ void ht_sequence_destroy(ht_sequence *sequence) {
     if (!sequence)
         return;
     ht_context *ctx = sequence->model->ctx;
-    void *const all[] = {sequence->k,         sequence->v,      sequence->records[0], sequence->records[1],
-                         sequence->frequency, sequence->cosine, sequence->sine};
+    void *const all[] = {sequence->k,          sequence->v,          sequence->records[0],
+                         sequence->records[1], sequence->rounded[0], sequence->rounded[1],
+                         sequence->frequency,  sequence->cosine,     sequence->sine};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         ht_release(ctx, all[i]);
     ht_release(ctx, sequence);

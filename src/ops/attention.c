@@ -16,7 +16,7 @@
 #include "base/status.h"
 
 static const ht_attention_kernel *const KERNELS[] = {&ht_attention_gpu_fp8, &ht_attention_gpu_16, &ht_attention_cpu,
-                                                     &ht_attention_reference};
+                                                     &ht_attention_cpu_fp8, &ht_attention_reference};
 enum { KERNEL_COUNT = sizeof KERNELS / sizeof *KERNELS, MOST = 1 << 30 };
 
 const char *ht_attention_precision_name(ht_attention_precision precision) {

@@ -17,7 +17,11 @@ typedef struct ht_attention_kernel {
 } ht_attention_kernel;
 
 /* In the order they are tried. */
-extern const ht_attention_kernel ht_attention_gpu_fp8, ht_attention_gpu_16, ht_attention_cpu, ht_attention_reference;
+extern const ht_attention_kernel ht_attention_gpu_fp8, ht_attention_gpu_16, ht_attention_cpu, ht_attention_cpu_fp8,
+    ht_attention_reference;
+
+/* The row cpu_f32, with probabilities rounded to a type (kernels/attention.h; HT_DTYPE_NONE: as they are). */
+ht_status ht_attention_cpu_run(ht_context *ctx, const ht_attention_args *args, ht_dtype rounded);
 
 /* Sequence b: where its rows begin, in rows of the operands (their batch step is in `batch`), and how many. */
 typedef struct ht_attention_sequence {

@@ -20,6 +20,7 @@
 
 struct job {
     const ht_attention_args *args;
+    ht_dtype rounded; /* of the probabilities */
     ht_kernels kernels;
     float *wide_k, *wide_v; /* [batch, kv heads, kv rows, dim], when the inputs are not f32 */
     size_t tiles;           /* of 16 rows, of the longest sequence */
@@ -162,6 +163,7 @@ static ht_status run_tile(void *arg, size_t task, size_t worker) {
                               .window = a->window,
                               .softcap = (float)a->softcap,
                               .sink = a->sinks ? a->sinks + head : NULL,
+                              .rounded = job->rounded,
                               .y = parts.y,
                               .y_stride = a->value_dim,
                               .lse = a->lse ? a->lse + ht_attention_lse_at(a, b, head, row) : NULL};
@@ -172,8 +174,8 @@ static ht_status run_tile(void *arg, size_t task, size_t worker) {
     return store_rows(a, &s, head, row, count, parts.y);
 }
 
-static ht_status run(ht_context *ctx, const ht_attention_args *a) {
-    struct job job = {.args = a, .kernels = ht_kernels_choose(ht_cpu_flags(ctx))};
+ht_status ht_attention_cpu_run(ht_context *ctx, const ht_attention_args *a, ht_dtype rounded) {
+    struct job job = {.args = a, .rounded = rounded, .kernels = ht_kernels_choose(ht_cpu_flags(ctx))};
     ht_workspace workspace;
     struct parts none;
     ht_workspace_init(&workspace, ctx);
@@ -187,6 +189,10 @@ static ht_status run(ht_context *ctx, const ht_attention_args *a) {
     ht_release(ctx, job.wide_k);
     ht_release(ctx, job.wide_v);
     return status;
+}
+
+static ht_status run(ht_context *ctx, const ht_attention_args *a) {
+    return ht_attention_cpu_run(ctx, a, HT_DTYPE_NONE);
 }
 
 const ht_attention_kernel ht_attention_cpu = {

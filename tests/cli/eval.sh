@@ -22,6 +22,15 @@ expect 0 halftone eval "$MODEL" --text "$text" --context 128 --tokens 512 --kv-c
 check "$(json cache.json perplexity)" != "$(json out.json perplexity)"
 expect 2 halftone eval "$MODEL" --text "$text" --context 128 --kv-cache int3
 
+# Attention that rounds: near the float one, and each layer says what ran.
+expect 0 halftone eval "$MODEL" --text "$text" --context 128 --tokens 512 --attention fp8-hadamard --json >rounded.json 2>rounded.err
+check "$(json rounded.json perplexity)" != "$(json out.json perplexity)"
+check "$(json rounded.json attention.0.layer attention.0.kernel attention.0.precision)" = "0
+cpu_fp8
+fp8-hadamard"
+grep -q "attention of layers 0 to .*: cpu_fp8, fp8-hadamard; the model is on the host" rounded.err || fail "$(cat rounded.err)"
+expect 2 halftone eval "$MODEL" --text "$text" --context 128 --attention fp4
+
 # Gates: broken ones end with 4 after the result is printed; those that compare need a base.
 expect 0 halftone quantize "$MODEL" -o small --scheme mxfp4-w --quiet >/dev/null
 printf 'version: 1\npreset: mxfp4-w\ngates: {max_kl: 0.01, min_agreement: 0.5}\n' >gates.yaml

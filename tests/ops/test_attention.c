@@ -397,7 +397,7 @@ static void test_choice(void) {
     CHECK_CONTAINS(ht_error_message(), "fp8_sm90 cannot run this: the data is on the host");
     p.args.kernel = "fast";
     CHECK_FAILS(ht_attention(ctx, &p.args, &report), HT_ERR_ARGUMENT);
-    CHECK_CONTAINS(ht_error_message(), "cpu_f32, reference_f64");
+    CHECK_CONTAINS(ht_error_message(), "cpu_f32, cpu_fp8, reference_f64");
     size_t bytes = 1, count = 0;
     p.args.kernel = NULL;
     CHECK_OK(ht_attention_workspace(&p.args, &bytes));

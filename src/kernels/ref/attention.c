@@ -13,6 +13,9 @@
 #include <math.h>   /* INFINITY, log */
 #include <string.h> /* memset */
 
+#include "format/bits.h"
+#include "format/lanes.h"
+
 size_t ht_attention_scratch(size_t keys) {
     return HT_ATTENTION_ROWS * keys * sizeof(float);
 }
@@ -46,6 +49,22 @@ static int all_hidden(const float *score, size_t count) {
     return 1;
 }
 
+/* Numbers of 0 to 1 as the type of the products holds them. */
+static void round_probabilities(ht_dtype dtype, float *p, size_t count) {
+    uint8_t codes[64];
+    for (size_t at = 0, n; at < count && ht_dtype_bits(dtype) <= 8; at += n) {
+        n = count - at < sizeof codes ? count - at : sizeof codes;
+        for (size_t j = at; j < at + n; j++)
+            p[j] *= HT_ATTENTION_E4M3;
+        ht_lanes_encode(dtype, p + at, n, codes);
+        ht_lanes_decode(dtype, codes, n, p + at);
+        for (size_t j = at; j < at + n; j++)
+            p[j] *= 1.0f / HT_ATTENTION_E4M3;
+    }
+    for (size_t j = 0; j < count && ht_dtype_bits(dtype) > 8; j++)
+        p[j] = ht_round_to(dtype, p[j]);
+}
+
 /* score[0 .. count) of row i, which begin at key `begin`, become probabilities. */
 static void row_softmax(const ht_attention_rows *a, size_t i, float *score, size_t begin, size_t count) {
     float max = a->sink ? *a->sink : -INFINITY;
@@ -65,6 +84,8 @@ static void row_softmax(const ht_attention_rows *a, size_t i, float *score, size
         float extra = *a->sink, ignored;
         sum += a->softmax(&extra, 1, max, &extra, &ignored);
     }
+    if (a->rounded != HT_DTYPE_NONE)
+        round_probabilities(a->rounded, score, count);
     float scale = (float)(1.0 / sum);
     for (size_t j = 0; j < count; j++)
         score[j] *= scale;
