@@ -59,12 +59,14 @@ typedef struct ht_product {
 /* Outputs [n0, n1) of all rows of x, and nothing else; n0 a multiple of 16. scratch: ht_product_scratch bytes, 64-byte
  * aligned. */
 typedef void ht_product_fn(const ht_product *product, size_t n0, size_t n1, void *scratch);
-ht_product_fn ht_product_ref, ht_product_strip_fma, ht_product_strip_avx512vnni, ht_product_small_avx512vnni;
+ht_product_fn ht_product_ref, ht_product_strip_fma, ht_product_strip_avx512vnni, ht_product_small_avx512vnni,
+    ht_product_half_fma, ht_product_half_avx512vnni;
 
 /* Weights that integer products take: all whose values are integers, and of those the ones whose groups are blocks of
  * 32 or more. */
 int ht_product_takes_integers(const ht_packed *packed);
 int ht_product_takes_blocks(const ht_packed *packed);
+int ht_product_takes_halves(const ht_packed *packed);
 
 /* Outputs that one call is best given, and the scratch of a call with so many. */
 size_t ht_product_step(const ht_packed *packed, size_t m);

@@ -43,7 +43,7 @@ int ht_packed_wanted(const ht_context *ctx, const ht_weight *weight, const ht_fo
     *span = input ? HT_SPAN_ROW : HT_SPAN_32;
     if (!ht_packed_layout(weight, packed, why))
         return 0;
-    return ht_product_takes_blocks(packed) ? 1 : refuse(why, "its values are no integers times a scale per 32 or more");
+    return packed->is_integer ? 1 : refuse(why, "its values are no integers times a scale");
 }
 
 struct packing {

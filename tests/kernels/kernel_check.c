@@ -35,6 +35,8 @@ static void fill_scales(const ht_weight *weight, ht_dtype dtype, size_t bytes, u
         uint32_t random = ht_random_u32(seed, 21, i);
         ((uint8_t *)plane)[i] = (uint8_t)(wild ? random % 255 : 118 + random % 4);
     }
+    for (size_t i = 0; dtype == HT_F8_E4M3 && i < bytes; i++) /* every number, signs and subnormals too */
+        ((uint8_t *)plane)[i] = (uint8_t)(i % 127 + (wild && i % 5 == 0 ? 128 : 0));
     for (size_t i = 0; dtype == HT_F32 && i < bytes / 4; i++) {
         float scale = 0.001f * (1.0f + (float)(ht_random_u32(seed, 22, i) % 1000));
         ((float *)plane)[i] = wild && ht_random_u32(seed, 23, i) % 8 == 0 ? scale * 1e30f : scale;
@@ -62,6 +64,8 @@ int subject_make(const char *format, size_t rows, size_t cols, uint64_t seed, in
             plane[i] = (uint8_t)(plane[i] % (1u << bits) - (dtype == HT_I8 ? 1u << (bits - 1) : 0));
         if (p == HT_PLANE_SCALES)
             fill_scales(weight, dtype, bytes, seed, wild, plane);
+        if (p == HT_PLANE_GLOBAL && bytes)
+            *(float *)(void *)plane = 3.7f;
         weight->plane[p] = plane;
         weight->stride[p] = bytes;
     }

@@ -210,25 +210,17 @@ static void check_shape(const char *format, ht_span span, size_t m, size_t rows,
     free(x), free(bias), free(want), free(q.memory), subject_free(&s);
 }
 
-static const char *const FORMATS[] = {"mxfp4",
-                                      "mxfp6_e2m3",
-                                      "mxint8",
-                                      "int8_row",
-                                      "int8_g32",
-                                      "int4_g32",
-                                      "int4_g64",
-                                      "int4_g128",
-                                      "int4_row",
-                                      "int3_g32",
-                                      "int5_g128",
-                                      "int7_g32",
-                                      "int1_g64",
-                                      "int2_g64_asym",
-                                      "int4_g32_asym",
-                                      "uint4_g128_asym",
-                                      "int8_g32_asym",
-                                      "int4_g256",
-                                      "int4_g128_scale_bf16"};
+static const char *const FORMATS[] = {"mxfp4",           "nvfp4",
+                                      "nvfp4_pts",       "nvfp4_single",
+                                      "mxfp6_e2m3",      "mxint8",
+                                      "int8_row",        "int8_g32",
+                                      "int4_g32",        "int4_g64",
+                                      "int4_g128",       "int4_row",
+                                      "int3_g32",        "int5_g128",
+                                      "int7_g32",        "int1_g64",
+                                      "int2_g64_asym",   "int4_g32_asym",
+                                      "uint4_g128_asym", "int8_g32_asym",
+                                      "int4_g256",       "int4_g128_scale_bf16"};
 enum { FORMAT_COUNT = sizeof FORMATS / sizeof *FORMATS };
 
 static void test_products(void) {
@@ -247,7 +239,7 @@ static void test_product_shapes(void) {
     for (size_t r = 0; r < sizeof ROWS / sizeof *ROWS; r++)
         for (size_t c = 0; c < sizeof COLS / sizeof *COLS; c++)
             for (size_t m = 1; m < 14; m += 4) {
-                check_shape("mxfp4", (ht_span)((r + c) % 3), m, ROWS[r], COLS[c], (int)(c % 2));
+                check_shape((r + m) % 2 ? "nvfp4" : "mxfp4", (ht_span)((r + c) % 3), m, ROWS[r], COLS[c], (int)(c % 2));
                 check_shape("int4_g32", (ht_span)((r + c + 1) % 3), m, ROWS[r], COLS[c], 0);
                 check_shape("int8_row", HT_SPAN_ROW, m, ROWS[r], COLS[c] + 5, 0);
             }

@@ -81,8 +81,9 @@ static void test_schemes(void) {
     check_scheme("int3-g32-asym", 0, 0, 1e-3, 1e-2);
     check_scheme("mxfp4-w", 0, 0, 1e-3, 1e-2);
     check_scheme("int8-w", 0, 0, 1e-3, 1e-2);
-    check_scheme("nvfp4-w", 0, 0, 0, 0); /* not packed */
-    check_scheme("mxfp4", 0, 0, 0, 0);   /* inputs are MXFP4 */
+    check_scheme("nvfp4-w", 0, 0, 1e-3, 1e-2);
+    check_scheme("fp8-w", 0, 0, 0, 0); /* no integers */
+    check_scheme("mxfp4", 0, 0, 0, 0); /* inputs are MXFP4 */
 }
 
 /* A NaN among the inputs reaches every output of its row and no other. */
@@ -125,6 +126,7 @@ static void check_rows(const char *scheme, int packed) {
 
 static void test_rows(void) {
     check_rows("mxfp4-w", 1);
+    check_rows("nvfp4-w", 1);
     check_rows("int4-g32", 1);
     check_rows("int3-g32-asym", 1);
     check_rows("int8-w", 1);

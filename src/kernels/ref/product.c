@@ -7,6 +7,7 @@
 #include <math.h>   /* fmaf */
 #include <string.h> /* memcpy */
 
+#include "kernels/body/halves.h"
 #include "kernels/body/units.h"
 
 enum { ALIGN = 64, STRIP = 64, MOST_ROWS = 512, SMALL_M = 8 };
@@ -48,14 +49,21 @@ int ht_product_takes_blocks(const ht_packed *packed) {
     return packed->is_integer && (!packed->group || packed->group >= HT_BLOCK);
 }
 
+int ht_product_takes_halves(const ht_packed *packed) {
+    return packed->is_integer && packed->group == HALF && packed->bits == 4 && !packed->has_zeros;
+}
+
 size_t ht_product_step(const ht_packed *packed, size_t m) {
     size_t few = packed->rows / STRIP; /* short matrices: pieces of half a strip share out better */
     return m <= SMALL_M && few < 16 ? STRIP / 2 : STRIP;
 }
 
-/* Units and scales of a strip, sums of MOST_ROWS rows and their corrections; see the strip kernels. */
+/* Units and scales of a strip, sums of MOST_ROWS rows and their corrections; see the strip kernels. With groups of 16,
+ * the sums of HALF_ROWS rows. */
 size_t ht_product_scratch(const ht_packed *packed, size_t m) {
     size_t rows = m < MOST_ROWS ? m : MOST_ROWS;
+    if (ht_product_takes_halves(packed))
+        return packed->chunks * HALF_ROWS * CHUNK_HALVES * sizeof(int32_t);
     return (size_t)STRIP * HT_KCHUNK + 3 * STRIP * HT_KCHUNK_BLOCKS * sizeof(float) + rows * STRIP * sizeof(float) +
            (rows < SMALL_M ? SMALL_M : rows) * HT_KCHUNK_BLOCKS * sizeof(float) * (m <= SMALL_M ? packed->chunks : 1) +
            16 * ALIGN;
