@@ -6,7 +6,7 @@
  * Back, a half gives  dx = dy + norm'(the half's gradient), so one buffer holds the residual stream's gradient. Weights
  * are whole f32 matrices, decoded once and changed by the caller. A tape is as long as its text: rows x (about 6 hidden
  * + 3 heads + 5 intermediate) floats, of experts as many times the last as a token has.
- * Refuses texts beyond the capacity, parts of a site that quantize inputs differently, transformed inputs.
+ * Refuses texts beyond the capacity, and parts of a site that transform or quantize inputs differently.
  * SPDX-License-Identifier: BSD-3-Clause */
 #include "model/block_gradient.h"
 

@@ -141,6 +141,27 @@ static void test_steps(void) {
     }
 }
 
+/* What pruning made zero stays so. */
+static void test_zeros(void) {
+    bench b;
+    ht_latent latent = {0};
+    size_t zeros = 0, moved = 0, lost = 0;
+    if (open_bench(&b, "mxfp4", 2)) {
+        CHECK_OK(ht_latent_create(b.ctx, &b.format, &b.how, &b.planes, b.x, ROWS, COLS, 1, &latent));
+        CHECK_OK(ht_latent_step(&latent, 0.5f, 0, b.gradient, b.again));
+        for (size_t i = 0; i < VALUES; i++) {
+            zeros += b.decoded[i] == 0;
+            lost += b.decoded[i] == 0 && b.again[i] != 0;
+            moved += b.again[i] != b.decoded[i];
+        }
+        CHECK(zeros > 300);
+        CHECK_INT(lost, 0);
+        CHECK(moved > VALUES / 20);
+    }
+    ht_latent_release(&latent);
+    close_bench(&b);
+}
+
 static void test_threads(void) {
     bench b, c;
     ht_latent one = {0}, three = {0};
@@ -163,6 +184,7 @@ static void test_threads(void) {
 int main(void) {
     RUN(test_begin);
     RUN(test_steps);
+    RUN(test_zeros);
     RUN(test_threads);
     return check_finish();
 }

@@ -55,7 +55,7 @@ static void test_precedence(void) {
     CHECK(gptq.value[HT_SETTING_NORM] == 0); /* not gptq's */
     CHECK(gptq.value[HT_SETTING_BLOCK] == usual.value[HT_SETTING_BLOCK]);
     CHECK(ht_settings_default("hqq").value[HT_SETTING_ITERATIONS] == 20);
-    CHECK(ht_settings_default("autoround").value[HT_SETTING_ITERATIONS] == 200);
+    CHECK(ht_settings_default("autoround").value[HT_SETTING_ITERATIONS] == 100);
 }
 
 /* Joined methods know what any of them knows. */
