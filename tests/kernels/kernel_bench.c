@@ -112,7 +112,8 @@ static void bench_case(const char *format, ht_span span, size_t m, size_t rows, 
     for (const ht_kernel_row *row = ht_kernel_rows_arch; row->name; row++)
         if (row->operation == HT_OPERATION_PRODUCT && (row->needs & kernel_check_flags) == row->needs &&
             (!row->takes || row->takes(&s.packed)) && (!row->largest_m || m <= row->largest_m) &&
-            (m > 8 || row->largest_m || m == 8))
+            (m >= 8 || row->largest_m ||
+             row == ht_kernel_choose_packed(HT_OPERATION_PRODUCT, kernel_check_flags, &s.packed, m)))
             time_row(row, format, &product, scratch);
     free(x), free(y), free(memory), free(scratch), subject_free(&s);
 }
