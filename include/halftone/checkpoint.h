@@ -1,8 +1,8 @@
 /* Checkpoints: reading and writing Hugging Face directories, safetensors and GGUF files.
  *
  * Files are memory-mapped; tensors are views of the mapping, valid until ht_checkpoint_close. Opening validates
- * every header completely and touches no tensor data, with two exceptions: zero points packed down the rows
- * (pack-quantized) are unpacked, and a parameter that lies unaligned for its dtype is copied.
+ * every header completely and touches no tensor data, with exceptions: static scales of inputs; zero points packed down
+ * the rows (pack-quantized) are unpacked, and a parameter that lies unaligned for its dtype is copied.
  */
 #ifndef HT_CHECKPOINT_H
 #define HT_CHECKPOINT_H
@@ -68,6 +68,7 @@ typedef struct ht_parameter {
     int has_input;    /* the scheme quantizes this linear's input */
     ht_format input;
     ht_scale_rule input_rule; /* MX: scale rule of the dynamic activation cast */
+    float input_scale;        /* one scale for all inputs, known beforehand; 0: chosen for every row */
     size_t stored[8];         /* indices of its stored tensors */
     size_t stored_count;
 } ht_parameter;

@@ -18,6 +18,7 @@ typedef struct ht_linear ht_linear;
 typedef struct ht_linear_options {
     const ht_format *input;   /* dynamic quantization of x; NULL = the scheme's */
     ht_scale_rule input_rule; /* MX inputs; default RCEIL */
+    float input_scale;        /* one scale for all inputs, of INT and FLOAT8; 0 = chosen for every row */
     const float *bias;        /* [rows], of a batched weight [batch, rows]; NULL = none; borrowed */
 } ht_linear_options;
 

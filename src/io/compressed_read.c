@@ -1,13 +1,15 @@
 /* Reading the compressed-tensors layout (compressed_tensors.c draws it).
  *
  * A tensor X_scale beside X_packed or X says that parameter X is quantized; the config group of its module says how.
- * The group must agree with what is stored: every size is checked against the format. Symmetric zero points and static
- * input scales are accepted and not used: inputs are quantized dynamically.
+ * The group must agree with what is stored: every size is checked against the format. One static scale for all inputs
+ * is used, of symmetric integers and 8-bit floats; other static scales, and symmetric zero points, are accepted and not
+ * used: such inputs are quantized dynamically.
  *
  * Transforms are read apart (transforms.c). Refused: act-order (weight_g_idx other than in order), sparsity, formats
  * without a row.
  * Source: formats specification, section 8.3.
  * SPDX-License-Identifier: BSD-3-Clause */
+#include <float.h>  /* FLT_MAX */
 #include <stdio.h>  /* snprintf */
 #include <stdlib.h> /* calloc */
 #include <string.h> /* strcmp */
@@ -127,11 +129,6 @@ static ht_status set_input(reader *r, const config_group *group, ht_parameter *p
                        group->name);
     parameter->has_input = 1;
     parameter->input_rule = group->input_rule;
-    if (json_is_false(json_object_get(group->inputs, "dynamic")) && !r->warned) {
-        r->warned = 1;
-        ht_log(r->fold->checkpoint->ctx, HT_LOG_WARN,
-               "%s: %s has static input scales; inputs are quantized dynamically", r->fold->label, group->name);
-    }
     return HT_OK;
 }
 
@@ -238,8 +235,38 @@ static ht_status take_if(reader *r, ht_parameter *parameter, size_t index) {
     return index == SIZE_MAX || r->fold->folded[index] ? HT_OK : ht_fold_take(r->fold, parameter, index);
 }
 
+/* The one number of a tensor; 0: it is none, or not a scale. */
+static float one_scale(const ht_stored_tensor *tensor) {
+    float value = 0, number[1];
+    int one = tensor->dtype == HT_F32 || tensor->dtype == HT_BF16 || tensor->dtype == HT_F16;
+    if (!one || tensor->bytes != ht_dtype_bits(tensor->dtype) / 8)
+        return 0;
+    memcpy(number, tensor->data, tensor->bytes); /* it may lie unaligned */
+    if (ht_convert(number, tensor->dtype, &value, HT_F32, 1) != HT_OK)
+        return 0;
+    return value > 0 && value <= FLT_MAX ? value : 0;
+}
+
+/* Inputs that the config says are quantized by a scale known beforehand. */
+static void set_input_scale(reader *r, const config_group *group, const found *module, int plain,
+                            ht_parameter *parameter) {
+    if (!group->inputs || !json_is_false(json_object_get(group->inputs, "dynamic")))
+        return;
+    const ht_format *input = &parameter->input;
+    size_t index = find(r, module, plain ? ".input_scale" : "_input_scale");
+    int fits = (input->family == HT_FAMILY_INT || input->family == HT_FAMILY_FLOAT8) && input->block_rows == 0 &&
+               input->zero == HT_DTYPE_NONE;
+    parameter->input_scale = fits && index != SIZE_MAX ? one_scale(tensor_at(r, index)) : 0;
+    if (parameter->input_scale > 0 || r->warned)
+        return;
+    r->warned = 1;
+    ht_log(r->fold->checkpoint->ctx, HT_LOG_WARN,
+           "%s: %s has static input scales that are not one number; inputs are quantized dynamically", r->fold->label,
+           group->name);
+}
+
 /* Zero points, global scale, order, input scales. */
-static ht_status take_others(reader *r, const found *f, ht_parameter *parameter) {
+static ht_status take_others(reader *r, const config_group *group, const found *f, ht_parameter *parameter) {
     ht_format *format = &parameter->weight.format;
     size_t zeros = find(r, f, "_zero_point"), global = find(r, f, "_global_scale"), order = find(r, f, "_g_idx");
     if (format->zero == HT_DTYPE_NONE)
@@ -266,6 +293,7 @@ static ht_status take_others(reader *r, const found *f, ht_parameter *parameter)
     found module = *f;
     int plain = f->length > 7 && memcmp(f->name + f->length - 7, ".weight", 7) == 0;
     module.length = plain ? f->length - 7 : f->length;
+    set_input_scale(r, group, &module, plain, parameter);
     static const char *const inputs[2][3] = {{"_input_global_scale", "_input_scale", "_input_zero_point"},
                                              {".input_global_scale", ".input_scale", ".input_zero_point"}};
     for (size_t i = 0; i < 3; i++)
@@ -306,7 +334,7 @@ static ht_status read_parameter(reader *r, const found *f) {
     HT_TRY(ht_fold_plane(r->fold, parameter, HT_PLANE_CODES, f->codes));
     HT_TRY(ht_fold_plane(r->fold, parameter, HT_PLANE_SCALES, f->scales));
     HT_TRY(set_input(r, group, parameter));
-    return take_others(r, f, parameter);
+    return take_others(r, group, f, parameter);
 }
 
 static ht_status read_all(reader *r) {

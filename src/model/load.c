@@ -150,7 +150,8 @@ static ht_status read_linear(struct loader *loader, const char *name, size_t bat
     ht_weight weight;
     HT_TRY(check_shape(loader, parameter, batch, outputs, inputs, &weight));
     ht_linear_options options = {.input = parameter->has_input ? &parameter->input : NULL,
-                                 .input_rule = parameter->input_rule};
+                                 .input_rule = parameter->input_rule,
+                                 .input_scale = parameter->input_scale};
     if (has_bias) {
         char bias[NAME];
         bias_name(name, bias);

@@ -67,8 +67,8 @@ static ht_status quantize_rows(void *arg, size_t task, size_t worker) {
     return HT_OK;
 }
 
-ht_status ht_quantize_inputs(ht_workspace *workspace, const ht_format *format, ht_scale_rule rule, const float *x,
-                             size_t m, size_t k, size_t x_stride, float *out) {
+ht_status ht_quantize_inputs_by(ht_workspace *workspace, const ht_format *format, ht_scale_rule rule, float scale,
+                                const float *x, size_t m, size_t k, size_t x_stride, float *out) {
     ht_format row = *format;
     if (row.block_rows > 1) /* a tile of rows would mix tokens */
         row.block_rows = 1;
@@ -81,6 +81,12 @@ ht_status ht_quantize_inputs(ht_workspace *workspace, const ht_format *format, h
                         .x_stride = x_stride,
                         .out = out};
     in.options.scale_rule = rule == HT_SCALE_DEFAULT && row.family == HT_FAMILY_MX ? HT_SCALE_RCEIL : rule;
+    in.options.scale = scale;
     HT_TRY(ht_workspace_threads(workspace, planes_bytes(&row, k), &in.scratch, &in.scratch_stride));
     return ht_parallel_for(workspace->ctx, (m + ROWS_EACH - 1) / ROWS_EACH, quantize_rows, &in);
+}
+
+ht_status ht_quantize_inputs(ht_workspace *workspace, const ht_format *format, ht_scale_rule rule, const float *x,
+                             size_t m, size_t k, size_t x_stride, float *out) {
+    return ht_quantize_inputs_by(workspace, format, rule, 0, x, m, k, x_stride, out);
 }

@@ -2,6 +2,8 @@
  *
  * Refuses: shapes that do not fit, dtypes other than f32 and bf16.
  * SPDX-License-Identifier: BSD-3-Clause */
+#include <math.h> /* isfinite */
+
 #include "base/cpu.h"
 #include "base/memory.h"
 #include "base/status.h"
@@ -20,11 +22,20 @@ static ht_status check_weight(const ht_weight *weight, const ht_linear_options *
     HT_TRY(ht_input_transform_check(&weight->inputs, weight->cols));
     if (options && options->input)
         HT_TRY(ht_format_check_shape(options->input, 1, weight->cols));
+    if (options && options->input && options->input_scale != 0 &&
+        ((options->input->family != HT_FAMILY_INT && options->input->family != HT_FAMILY_FLOAT8) ||
+         !(options->input_scale > 0 && isfinite(options->input_scale))))
+        return ht_fail(HT_ERR_FORMAT,
+                       "linear: one scale of %g for all inputs: above zero and finite, and for integers and 8-bit "
+                       "floats alone",
+                       (double)options->input_scale);
     return HT_OK;
 }
 
 static ht_status pack_if_wanted(ht_context *ctx, ht_linear *linear) {
     const char *why = NULL;
+    if (linear->input_scale > 0)
+        return HT_OK; /* packed products choose a scale for every row */
     if (!ht_packed_wanted(ctx, &linear->weight, linear->has_input ? &linear->input : NULL, &linear->packed,
                           &linear->span, &why))
         return HT_OK;
@@ -44,6 +55,7 @@ ht_status ht_linear_from_weight(ht_context *ctx, const ht_weight *weight, const 
         if (options->input)
             linear->input = *options->input;
         linear->input_rule = options->input_rule;
+        linear->input_scale = options->input ? options->input_scale : 0;
         linear->bias = options->bias;
     }
     uint32_t flags = ht_cpu_flags(ctx);

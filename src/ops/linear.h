@@ -46,9 +46,12 @@ int ht_linear_packed_row(const ht_linear *linear, size_t index, size_t row, floa
 const ht_weight *ht_linear_weight(const ht_linear *linear);
 const float *ht_linear_bias(const ht_linear *linear);
 
-/* Quantize-and-decode rows of x: what a kernel with quantized input would have multiplied. Each row is a matrix of its
- * own (one scale or NVFP4 tensor scale per token, whatever the format's extent), so that rows do not meet.
- * x [m, k], rows x_stride apart; out [m, k] contiguous; not overlapping. */
+/* Quantize-and-decode rows of x, by one scale when it is not 0: what a kernel with quantized input would have
+ * multiplied. Each row is a matrix of its own (one scale or NVFP4 tensor scale per token, whatever the format's
+ * extent), so that rows do not meet. x [m, k], rows x_stride apart; out [m, k] contiguous; not overlapping. */
+ht_status ht_quantize_inputs_by(ht_workspace *workspace, const ht_format *format, ht_scale_rule rule, float scale,
+                                const float *x, size_t m, size_t k, size_t x_stride, float *out);
+/* The same with a scale for every row. */
 ht_status ht_quantize_inputs(ht_workspace *workspace, const ht_format *format, ht_scale_rule rule, const float *x,
                              size_t m, size_t k, size_t x_stride, float *out);
 

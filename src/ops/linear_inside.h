@@ -12,6 +12,7 @@ struct ht_linear {
     int has_input;
     ht_format input;
     ht_scale_rule input_rule;
+    float input_scale;          /* 0: of every row */
     const float *bias;          /* [batch, rows] */
     ht_transformer transformer; /* of the inputs; none, or weight.inputs made ready */
     ht_decode_fn *decode;

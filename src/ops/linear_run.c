@@ -96,7 +96,8 @@ static int shares_input(const ht_linear_job *a, const ht_linear_job *b) {
         return p->span == q->span;
     if (p->has_input != q->has_input)
         return 0;
-    return !p->has_input || (p->input_rule == q->input_rule && ht_format_equal(&p->input, &q->input));
+    return !p->has_input || (p->input_rule == q->input_rule && p->input_scale >= q->input_scale &&
+                             p->input_scale <= q->input_scale && ht_format_equal(&p->input, &q->input));
 }
 
 static size_t aligned(size_t bytes) {
@@ -162,8 +163,8 @@ static ht_status prepare_input(const ht_linear_job *job, char *memory, ht_worksp
         return HT_OK;
     plan->product.x = (float *)(void *)memory;
     plan->product.x_stride = in.cols;
-    return ht_quantize_inputs(workspace, &linear->input, linear->input_rule, in.x, in.m, in.cols, in.stride,
-                              (float *)(void *)memory);
+    return ht_quantize_inputs_by(workspace, &linear->input, linear->input_rule, linear->input_scale, in.x, in.m,
+                                 in.cols, in.stride, (float *)(void *)memory);
 }
 
 static ht_status reserve_inputs(ht_workspace *workspace, size_t total) {

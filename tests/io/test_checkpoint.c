@@ -198,6 +198,58 @@ static void configs(void) {
     ht_checkpoint_close(checkpoint);
 }
 
+/* A static scale of inputs, and Hadamard blocks of them, as compressed-tensors says them. */
+static void inputs_of_linears(void) {
+    static const char config[] =
+        "{\"quantization_config\": {\"quant_method\": \"compressed-tensors\", \"config_groups\": {\"g\": {\"targets\": "
+        "[\"Linear\"], \"weights\": {\"num_bits\": 8, \"type\": \"float\", \"strategy\": \"tensor\"}, "
+        "\"input_activations\": {\"num_bits\": 8, \"type\": \"float\", \"strategy\": \"tensor\", \"dynamic\": "
+        "false}}}, \"transform_config\": {\"config_groups\": {\"h\": {\"type\": \"%s\", \"head_dim\": %d, \"apply\": "
+        "[{\"targets\": [\"Linear\"], \"ignore\": [\"re:.*b$\"], \"location\": \"%s\"}]}}}}}";
+    static const struct {
+        const char *type;
+        int block;
+        const char *location;
+        ht_status status;
+        size_t want;
+    } cases[] = {{"hadamard", 16, "input", HT_OK, 16},
+                 {"hadamard", 0, "input", HT_OK, 64},
+                 {"hadamard", 16, "weight_input", HT_OK, 0},
+                 {"hadamard", 24, "input", HT_ERR_CORRUPT, 0},
+                 {"hadamard", -2, "input", HT_ERR_CORRUPT, 0},
+                 {"random-hadamard", 16, "input", HT_ERR_UNSUPPORTED, 0},
+                 {"hadamard", 16, "q_attn", HT_ERR_UNSUPPORTED, 0}};
+    const char *directory = folder("inputs");
+    uint8_t codes[2 * 64] = {0};
+    float one = 1, half = 0.5f;
+    size_t scalar = 1;
+    const char *const names[] = {"a.weight", "a.weight_scale", "a.input_scale", "b.weight", "b.weight_scale"};
+    const ht_tensor tensors[] = {ht_tensor_view_2d(codes, HT_F8_E4M3, 2, 64), ht_tensor_view(&one, HT_F32, 1, &scalar),
+                                 ht_tensor_view(&half, HT_F32, 1, &scalar), ht_tensor_view_2d(codes, HT_F8_E4M3, 2, 64),
+                                 ht_tensor_view(&one, HT_F32, 1, &scalar)};
+    char path[700], text[1200];
+    snprintf(path, sizeof path, "%s/model.safetensors", directory);
+    REQUIRE_OK(ht_safetensors_save(ctx, path, names, tensors, 5, NULL));
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        ht_checkpoint *checkpoint;
+        snprintf(text, sizeof text, config, cases[i].type, cases[i].block, cases[i].location);
+        put_text(directory, "config.json", text);
+        if (cases[i].status != HT_OK) {
+            CHECK_FAILS(ht_checkpoint_open(ctx, directory, &checkpoint), cases[i].status);
+            CHECK_CONTAINS(ht_error_message(), "transform h");
+            continue;
+        }
+        REQUIRE_OK(ht_checkpoint_open(ctx, directory, &checkpoint));
+        const ht_parameter *a = ht_checkpoint_find_parameter(checkpoint, "a.weight");
+        const ht_parameter *b = ht_checkpoint_find_parameter(checkpoint, "b.weight");
+        REQUIRE(a && b);
+        CHECK_INT(a->weight.inputs.block, cases[i].want);
+        CHECK_INT(b->weight.inputs.block, 0);
+        CHECK(a->input_scale == 0.5f && b->input_scale == 0);
+        ht_checkpoint_close(checkpoint);
+    }
+}
+
 static void single_file(void) {
     ht_checkpoint *checkpoint;
     REQUIRE_OK(ht_checkpoint_open(ctx, check_data("tiny/llama/logits.safetensors"), &checkpoint));
@@ -284,6 +336,7 @@ int main(void) {
     RUN(bad_indexes);
     RUN(bad_places);
     RUN(configs);
+    RUN(inputs_of_linears);
     RUN(single_file);
     RUN(twice_in_one_file);
     RUN(unaligned);

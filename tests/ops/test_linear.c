@@ -228,6 +228,37 @@ static void test_transformed(void) {
     CHECK_CONTAINS(ht_error_message(), "no Hadamard matrix of 7");
 }
 
+/* One scale for all inputs: codes by hand. */
+static void test_static_input(void) {
+    float *w = random_values(N * K, 16), *x = random_values(M * K, 17), *cast = malloc(M * K * sizeof *x), y[M * N];
+    const float scale = 0.125f;
+    double want[M * N];
+    ht_weight weight = {.batch = 1, .rows = N, .cols = K, .plane = {w}, .stride = {N * K * sizeof *w}};
+    ht_format input;
+    ht_linear *linear;
+    x[3] = 100; /* beyond the range: 127 * scale */
+    for (size_t i = 0; i < M * K; i++) {
+        float code = nearbyintf(x[i] / scale);
+        code = code > 127 ? 127 : code < -128 ? -128 : code;
+        cast[i] = code * scale;
+    }
+    CHECK_OK(ht_format_parse("f32", &weight.format));
+    CHECK_OK(ht_format_parse("int8_tensor", &input));
+    ht_linear_options options = {.input = &input, .input_scale = scale};
+    REQUIRE_OK(ht_linear_from_weight(ctx, &weight, &options, &linear));
+    ht_tensor in = ht_tensor_view_2d(x, HT_F32, M, K), out = ht_tensor_view_2d(y, HT_F32, M, N);
+    CHECK_OK(ht_linear_forward(ctx, linear, &in, &out));
+    by_hand(cast, w, NULL, want);
+    compare(y, want);
+    ht_linear_destroy(linear);
+    options.input_scale = -1;
+    CHECK_FAILS(ht_linear_from_weight(ctx, &weight, &options, &linear), HT_ERR_FORMAT);
+    options.input_scale = 1;
+    CHECK_OK(ht_format_parse("mxfp4", &input));
+    CHECK_FAILS(ht_linear_from_weight(ctx, &weight, &options, &linear), HT_ERR_FORMAT);
+    free(w), free(x), free(cast);
+}
+
 static void test_bf16(void) {
     float *w = random_values(N * K, 8), *x = random_values(M * K, 9), y[M * N], wide[M * N];
     uint16_t x16[M * K], y16[M * N], want[M * N];
@@ -278,6 +309,7 @@ int main(void) {
     RUN(test_experts);
     RUN(test_inputs);
     RUN(test_transformed);
+    RUN(test_static_input);
     RUN(test_bf16);
     RUN(test_refusals);
     ht_context_destroy(ctx);
