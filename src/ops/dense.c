@@ -128,6 +128,11 @@ static ht_status run_task(void *arg, size_t index, size_t worker) {
     return HT_OK;
 }
 
+size_t ht_dense_bytes(size_t m, size_t n, size_t k) {
+    size_t depth = least(DEPTH, k), a_size = parts(m, ROWS) * ROWS * depth;
+    return (parts(a_size, 16) * 16 + parts(n, COLS) * COLS * depth) * sizeof(float);
+}
+
 ht_status ht_dense_run(ht_context *ctx, const ht_dense_job *job) {
     if (!job->m || !job->n || !job->k)
         return HT_OK;

@@ -38,6 +38,8 @@ typedef struct ht_dense_job {
 /* Memory: (m + n) * HT_DENSE_DEPTH floats for the time of the call. Inside a parallel loop it runs on the thread that
  * calls. Fails with MEMORY; with CANCELLED never. */
 ht_status ht_dense_run(ht_context *ctx, const ht_dense_job *job);
+/* Bytes of that memory. */
+size_t ht_dense_bytes(size_t m, size_t n, size_t k);
 
 /* h += x^T x on the upper triangle: x [rows, cols], rows `stride` floats apart; h [cols, cols]. */
 ht_status ht_dense_add_squares(ht_context *ctx, const float *x, size_t rows, size_t cols, size_t stride, float *h);

@@ -13,6 +13,7 @@
 #include "base/context.h"
 #include "base/pool.h"
 #include "base/status.h"
+#include "ops/dense.h"
 #include "quant/calibrate.h"
 #include "quant/decode.h"
 #include "quant/prune.h"
@@ -32,16 +33,21 @@ typedef struct work {
 
 /* --- Memory ------------------------------------------------------------------------------------------------- */
 
-/* A method may hold a copy of the weights, of H and of its factor, and panels of a product. */
+/* Weights and what they decode to, for the largest matrix; what the method takes beside them. */
 size_t ht_matrix_bytes(const ht_calibrator *c) {
-    size_t most = 0;
+    size_t most = 0, largest = 0, threads = ht_context_threads(c->ctx);
     for (size_t i = 0; i < c->exchange_count; i++) {
         const ht_job *job = &c->run->plan->job[c->exchange[i].job];
-        size_t rows = job->layout->rows, cols = job->layout->cols, matrix = job->rule->method->matrix != NULL;
-        size_t values = rows * cols * (matrix ? 5 : 2) + cols * cols * (matrix ? 4 : 0) + (rows + cols) * 512;
-        most = values > most ? values : most;
+        const ht_method *method = job->rule->method;
+        size_t rows = job->layout->rows, cols = job->layout->cols, bytes = ht_matrix_loss_bytes(rows, cols);
+        size_t panels = ht_dense_bytes(cols, cols, HT_MOMENTS_BLOCK); /* while statistics are taken */
+        if (method->matrix && method->bytes)
+            bytes = method->bytes(&job->layout->format, &job->settings, rows, cols, threads);
+        most = bytes > most ? bytes : most;
+        most = panels > most ? panels : most;
+        largest = rows * cols > largest ? rows * cols : largest;
     }
-    return most * sizeof(float);
+    return most + 2 * largest * sizeof(float);
 }
 
 /* --- Slices ------------------------------------------------------------------------------------------------- */

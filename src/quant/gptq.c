@@ -127,6 +127,11 @@ static ht_status aim_at_float(work *w, const ht_gptq_factor *factor, double alph
     return status;
 }
 
+/* Corrections, the sums that they are solved by. */
+static size_t aim_bytes(size_t rows, size_t cols) {
+    return (rows + 1) * cols * sizeof(float) + ht_dense_bytes(rows, cols, cols);
+}
+
 /* --- One walk ------------------------------------------------------------------------------------------------- */
 
 static ht_status walk(work *w) {
@@ -229,4 +234,25 @@ ht_status ht_gptq_matrix(const ht_matrix_problem *problem, ht_matrix_result *res
     ht_release(problem->ctx, w.diagonal);
     ht_release(problem->ctx, w.target);
     return status;
+}
+
+size_t ht_gptq_bytes(const ht_format *format, const ht_settings *settings, size_t rows, size_t cols, size_t threads) {
+    ht_grid grid;
+    int order = (int)settings->value[HT_SETTING_ORDER], aims = settings->value[HT_SETTING_GPTAQ] > 0;
+    size_t held = cols * (sizeof(uint32_t) + sizeof(float)) + (aims ? rows * cols * sizeof(float) : 0);
+    if (ht_grid_create(format, NULL, rows, cols, 1, &grid) != HT_OK)
+        return held;
+    ht_gptq_walk walk = {.grid = &grid,
+                         .scales = (int)settings->value[HT_SETTING_SCALES],
+                         .together = order == HT_ORDER_NONE || order == HT_ORDER_GAR || grid.unit == cols,
+                         .block = (size_t)settings->value[HT_SETTING_BLOCK],
+                         .sparsity = ht_sparsity_of(settings),
+                         .fisher = settings->value[HT_SETTING_FISHER],
+                         .sweeps = (size_t)settings->value[HT_SETTING_SWEEPS]};
+    size_t factor = ht_gptq_factor_bytes(cols), most = ht_gptq_factorize_bytes(cols);
+    const size_t phases[] = {factor + ht_gptq_walk_bytes(&walk, threads), factor + (aims ? aim_bytes(rows, cols) : 0),
+                             ht_matrix_loss_bytes(rows, cols)};
+    for (size_t i = 0; i < sizeof phases / sizeof *phases; i++)
+        most = phases[i] > most ? phases[i] : most;
+    return held + most;
 }

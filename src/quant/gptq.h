@@ -15,6 +15,8 @@
 ht_matrix_fn ht_gptq_matrix;
 /* Schemes whose weights have a grid; else UNSUPPORTED. */
 ht_status ht_gptq_accepts(const ht_scheme *scheme);
+/* Most bytes that it allocates for a matrix. */
+size_t ht_gptq_bytes(const ht_format *format, const ht_settings *settings, size_t rows, size_t cols, size_t threads);
 /* What it wants to know of the inputs. */
 unsigned ht_gptq_moments(const ht_settings *settings);
 
@@ -35,6 +37,9 @@ typedef struct ht_gptq_factor {
  * Same bits for any threads and instruction set. Fails with MEMORY. */
 ht_status ht_gptq_factorize(ht_context *ctx, const float *second, size_t cols, const uint32_t *order, double damp,
                             double shrink, ht_gptq_factor *out);
+/* Bytes while it runs, the factor included, and of the factor alone. */
+size_t ht_gptq_factorize_bytes(size_t cols);
+size_t ht_gptq_factor_bytes(size_t cols);
 void ht_gptq_factor_release(ht_context *ctx, ht_gptq_factor *factor);
 
 /* x [rows, cols] (columns in `order`) becomes x H'^-1. Fails with MEMORY. */
@@ -68,6 +73,8 @@ typedef struct ht_gptq_walk {
     size_t saturated;                   /* out: block scales at the end of their range */
 } ht_gptq_walk;
 
+/* Bytes that it takes: grid, scales, together, block, sparsity and sweeps of the walk count. */
+size_t ht_gptq_walk_bytes(ht_gptq_walk *walk, size_t threads);
 /* Codes into walk->planes. Fails with MEMORY. */
 ht_status ht_gptq_walk_columns(ht_gptq_walk *walk);
 

@@ -193,67 +193,119 @@ static size_t block_length(const ht_gptq_walk *walk, size_t unit) {
     return block < cols ? block : cols;
 }
 
-/* Room of the panels of all groups of a block. */
+/* Room of the panels of all groups of a block, whatever their length will be. */
 static size_t panel_values(const ht_gptq_state *s) {
-    size_t length = group_length(s), sum = 0;
-    for (size_t begin = 0; begin < s->block; begin += length)
-        sum += ht_panels(least(length, s->block - begin)) * HT_LANE_PANEL * least(begin + length, s->block);
-    return sum;
+    const size_t lengths[] = {s->unit ? s->unit : GROUP, s->unit ? s->unit : s->walk->grid->unit,
+                              s->unit || !s->walk->sparsity.group ? GROUP : s->walk->sparsity.group};
+    size_t most = 0;
+    for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++) {
+        size_t sum = 0;
+        for (size_t begin = 0; begin < s->block; begin += lengths[i])
+            sum += ht_panels(least(lengths[i], s->block - begin)) * HT_LANE_PANEL * least(begin + lengths[i], s->block);
+        most = sum > most ? sum : most;
+    }
+    size_t whole = ht_panels(s->block) * HT_LANE_PANEL * s->block;
+    return most > whole ? most : whole;
 }
 
-/* Everything of a thread lies in one piece of memory. */
+/* Scratch of a thread, in one piece: targets twice, weights and errors, a row, cells three times. */
+typedef struct layout {
+    size_t target, weight, row, cells, each;
+} layout;
+
+static layout layout_of(const ht_gptq_state *s) {
+    const ht_grid *grid = s->walk->grid;
+    layout l = {.target = (s->block + HT_LANE_PANEL) * HT_LANES * sizeof(float),
+                .weight = s->block * HT_LANES * sizeof(float),
+                .row = (grid->cols * sizeof(float) + 63) / 64 * 64,
+                .cells = (HT_LANES * grid->family->cells * sizeof(ht_grid_cell) + 63) / 64 * 64};
+    l.each = 2 * l.target + 2 * l.weight + l.row + 3 * l.cells;
+    return l;
+}
+
 static ht_status open_scratch(ht_gptq_state *s, char **memory) {
-    const ht_gptq_walk *walk = s->walk;
-    size_t threads = ht_context_threads(walk->ctx), lane = HT_LANES * sizeof(float);
-    size_t target = (s->block + HT_LANE_PANEL) * lane, weight = s->block * lane, cols = walk->grid->cols;
-    size_t cells = HT_LANES * walk->grid->family->cells * sizeof(ht_grid_cell);
-    size_t row = (cols * sizeof(float) + 63) / 64 * 64;
-    size_t each = 2 * target + 2 * weight + 3 * cells + row + (sizeof(ht_gptq_scratch) + 63) / 64 * 64;
-    HT_TRY(ht_allocate(walk->ctx, threads, sizeof *s->scratch, "scratch of a walk over columns", &s->scratch));
-    HT_TRY(ht_allocate_raw(walk->ctx, threads, each, "scratch of a walk over columns", memory));
+    size_t threads = ht_context_threads(s->walk->ctx);
+    layout l = layout_of(s);
+    HT_TRY(ht_allocate(s->walk->ctx, threads, sizeof *s->scratch, "scratch of a walk over columns", &s->scratch));
+    HT_TRY(ht_allocate_raw(s->walk->ctx, threads, l.each, "scratch of a walk over columns", memory));
     for (size_t i = 0; i < threads; i++) {
-        char *at = *memory + i * each;
+        char *at = *memory + i * l.each, *rest = at + 2 * l.target + 2 * l.weight + l.row;
         ht_gptq_scratch *scratch = &s->scratch[i];
         scratch->target = (float *)(void *)at;
-        scratch->tried = (float *)(void *)(at + target);
-        scratch->weight = (float *)(void *)(at + 2 * target);
-        scratch->errors = (float *)(void *)(at + 2 * target + weight);
-        scratch->row = (float *)(void *)(at + 2 * target + 2 * weight);
-        scratch->start = (ht_grid_cell *)(void *)(at + 2 * target + 2 * weight + row);
-        scratch->best = scratch->start + HT_LANES * walk->grid->family->cells;
-        scratch->moved = scratch->best + HT_LANES * walk->grid->family->cells;
+        scratch->tried = (float *)(void *)(at + l.target);
+        scratch->weight = (float *)(void *)(at + 2 * l.target);
+        scratch->errors = (float *)(void *)(at + 2 * l.target + l.weight);
+        scratch->row = (float *)(void *)(at + 2 * l.target + 2 * l.weight);
+        scratch->start = (ht_grid_cell *)(void *)rest;
+        scratch->best = (ht_grid_cell *)(void *)(rest + l.cells);
+        scratch->moved = (ht_grid_cell *)(void *)(rest + 2 * l.cells);
     }
     return HT_OK;
 }
 
-static ht_status open_state(ht_gptq_state *s, char **memory) {
+/* What a walk holds: pointers to it, how many values of what size. */
+typedef struct array_row {
+    void *pointer;
+    size_t values, size;
+} array_row;
+
+enum { ARRAYS = 8 };
+
+static void list_arrays(ht_gptq_state *s, array_row list[ARRAYS]) {
     const ht_gptq_walk *walk = s->walk;
-    const ht_grid *grid = walk->grid;
-    size_t values = s->strips * ht_gptq_strip_values(s), last = ht_panels(s->block) * HT_LANE_PANEL;
-    HT_TRY(ht_allocate(walk->ctx, grid->rows * s->cells, sizeof *s->cell, "scales of a matrix", &s->cell));
-    HT_TRY(ht_allocate_raw(walk->ctx, values, 1, "codes of a matrix", &s->code));
-    if (walk->sparsity.share > 0)
-        HT_TRY(ht_allocate(walk->ctx, values, 1, "zeros of a matrix", &s->pruned));
-    HT_TRY(ht_allocate_raw(walk->ctx, values, sizeof *s->error, "errors of a matrix", &s->error));
-    if (walk->sweeps)
-        HT_TRY(ht_allocate_raw(walk->ctx, values, sizeof *s->pull, "errors times Hessian", &s->pull));
-    HT_TRY(ht_allocate_raw(walk->ctx, last * grid->cols, sizeof *s->finished, "panels of a factor", &s->finished));
-    HT_TRY(ht_allocate_raw(walk->ctx, panel_values(s), sizeof *s->panel, "panels of a factor", &s->panel));
-    HT_TRY(ht_allocate_raw(walk->ctx, s->block + 1, sizeof *s->group, "groups of columns", &s->group));
+    size_t values = s->strips * ht_gptq_strip_values(s);
+    const array_row all[ARRAYS] = {
+        {&s->cell, walk->grid->rows * s->cells, sizeof *s->cell},
+        {&s->code, values, 1},
+        {&s->pruned, walk->sparsity.share > 0 ? values : 0, 1},
+        {&s->error, values, sizeof *s->error},
+        {&s->pull, walk->sweeps ? values : 0, sizeof *s->pull},
+        {&s->finished, ht_panels(s->block) * HT_LANE_PANEL * walk->grid->cols, sizeof *s->finished},
+        {&s->panel, panel_values(s), sizeof *s->panel},
+        {&s->group, s->block + 1, sizeof *s->group},
+    };
+    memcpy(list, all, sizeof all);
+}
+
+static ht_status open_state(ht_gptq_state *s, char **memory) {
+    array_row list[ARRAYS];
+    list_arrays(s, list);
+    for (size_t i = 0; i < ARRAYS; i++)
+        if (list[i].values)
+            HT_TRY(ht_allocate(s->walk->ctx, list[i].values, list[i].size, "a walk over columns", list[i].pointer));
     return open_scratch(s, memory);
 }
 
-ht_status ht_gptq_walk_columns(ht_gptq_walk *walk) {
+static ht_gptq_state state_of(ht_gptq_walk *walk) {
     const ht_grid *grid = walk->grid;
     ht_gptq_state s = {.walk = walk, .units = (grid->cols + grid->unit - 1) / grid->unit};
-    char *memory = NULL;
-    s.tile = ht_kernel_choose(HT_OPERATION_DENSE, ht_cpu_flags(walk->ctx), NULL, 1)->fn.dense;
     s.strips = (grid->rows + HT_LANES - 1) / HT_LANES;
     s.cells = s.units * grid->family->cells;
     if (walk->scales != HT_SCALES_ORIGINAL && walk->together && !grid->shared && grid->unit <= HT_GRID_UNIT &&
         grid->cols % grid->unit == 0)
         s.unit = grid->unit;
     s.block = block_length(walk, s.unit);
+    return s;
+}
+
+size_t ht_gptq_walk_bytes(ht_gptq_walk *walk, size_t threads) {
+    ht_gptq_state s = state_of(walk);
+    array_row list[ARRAYS];
+    size_t sum = threads * (layout_of(&s).each + sizeof *s.scratch);
+    list_arrays(&s, list);
+    for (size_t i = 0; i < ARRAYS; i++)
+        sum += list[i].values * list[i].size;
+    if (walk->sweeps && walk->fisher > 0)
+        sum += ht_gptq_coupled_bytes(walk->grid->rows);
+    return sum + (walk->sweeps ? ht_gptq_sweep_bytes(walk->grid->rows, walk->grid->cols, threads) : 0);
+}
+
+ht_status ht_gptq_walk_columns(ht_gptq_walk *walk) {
+    const ht_grid *grid = walk->grid;
+    ht_gptq_state s = state_of(walk);
+    array_row list[ARRAYS];
+    char *memory = NULL;
+    s.tile = ht_kernel_choose(HT_OPERATION_DENSE, ht_cpu_flags(walk->ctx), NULL, 1)->fn.dense;
     s.run = walk->sparsity.share > 0 ? ht_gptq_run_length(&s) : 0;
     ht_status status = open_state(&s, &memory);
     if (status == HT_OK)
@@ -261,14 +313,9 @@ ht_status ht_gptq_walk_columns(ht_gptq_walk *walk) {
     walk->saturated = 0;
     for (size_t i = 0; status == HT_OK && i < grid->rows * s.cells; i++)
         walk->saturated += grid->format.family == HT_FAMILY_NVFP4 && s.cell[i].code[0] == 0x7e;
-    ht_release(walk->ctx, s.cell);
-    ht_release(walk->ctx, s.code);
-    ht_release(walk->ctx, s.pruned);
-    ht_release(walk->ctx, s.error);
-    ht_release(walk->ctx, s.pull);
-    ht_release(walk->ctx, s.finished);
-    ht_release(walk->ctx, s.panel);
-    ht_release(walk->ctx, s.group);
+    list_arrays(&s, list);
+    for (size_t i = 0; i < ARRAYS; i++)
+        ht_release(walk->ctx, *(void **)list[i].pointer);
     ht_release(walk->ctx, s.scratch);
     ht_release(walk->ctx, memory);
     return status;

@@ -127,6 +127,11 @@ static ht_status sweep_band(void *arg, size_t index, size_t worker) {
     return HT_OK;
 }
 
+size_t ht_gptq_coupled_bytes(size_t rows) {
+    size_t n = rows < HT_CURVATURE_BAND ? rows : HT_CURVATURE_BAND, count = (rows + n - 1) / n;
+    return count * (n * n + 3 * n) * sizeof(float);
+}
+
 ht_status ht_gptq_sweep_coupled(const ht_gptq_state *s, const float *damped) {
     const ht_output_curvature *outputs = s->walk->outputs;
     size_t n = outputs->band[0]->cols; /* the widest */

@@ -179,13 +179,16 @@ static ht_status factor_block(narrow *n, size_t first, size_t end, int *positive
     return ht_dense_run(n->ctx, &rest);
 }
 
+static size_t narrow_bytes(size_t cols) {
+    size_t square = (size_t)BLOCK * BLOCK;
+    return (2 * square + 2 * BLOCK) * sizeof(double) + (square + 2 * cols * BLOCK) * sizeof(float);
+}
+
 static ht_status factor_narrow(ht_context *ctx, float *a, size_t cols, double least, double *pivot, int *positive) {
     narrow n = {.ctx = ctx, .a = a, .cols = cols, .least = least, .pivot = pivot};
     char *memory;
     size_t square = (size_t)BLOCK * BLOCK;
-    HT_TRY(ht_allocate_raw(ctx, 1,
-                           (2 * square + 2 * BLOCK) * sizeof(double) + (square + 2 * cols * BLOCK) * sizeof(float),
-                           "scratch of a factorization", &memory));
+    HT_TRY(ht_allocate_raw(ctx, 1, narrow_bytes(cols), "scratch of a factorization", &memory));
     n.diagonal = (double *)(void *)memory;
     n.inverse = n.diagonal + square;
     n.scratch = n.inverse + square;
@@ -244,6 +247,17 @@ static void mean_of_diagonal(gather *g) {
         sum += h > 0 ? h : 0;
     }
     g->mean = alive ? sum / (double)alive : 1;
+}
+
+size_t ht_gptq_factor_bytes(size_t cols) {
+    return cols * cols * sizeof(float) + cols * sizeof(double);
+}
+
+size_t ht_gptq_factorize_bytes(size_t cols) {
+    size_t wide = cols * (cols + 2) * sizeof(double), blocks = 0;
+    if (cols > EXACT)
+        blocks = narrow_bytes(cols) + ht_dense_bytes(cols, cols, BLOCK);
+    return ht_gptq_factor_bytes(cols) + (wide > blocks ? wide : blocks);
 }
 
 ht_status ht_gptq_factorize(ht_context *ctx, const float *second, size_t cols, const uint32_t *order, double damp,

@@ -62,8 +62,10 @@ ht_status ht_gptq_prune_rows(void *state, size_t strip, size_t worker);
 
 /* Rounds of coordinate descent. Fails with MEMORY, CANCELLED. */
 ht_status ht_gptq_sweep(ht_gptq_state *s);
+size_t ht_gptq_sweep_bytes(size_t rows, size_t cols, size_t threads); /* that it takes */
 /* gptq_coupled.c: likewise over all codes at once, each changed where that lowers tr(G e H' e^T), G of walk->outputs.
  * damped: H' by position, whole; s->pull: e H' by row. Fails likewise. */
+size_t ht_gptq_coupled_bytes(size_t rows);
 ht_status ht_gptq_sweep_coupled(const ht_gptq_state *s, const float *damped);
 
 #endif

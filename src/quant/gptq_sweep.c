@@ -272,12 +272,25 @@ static ht_status sweep_once(sweep *w, int last) {
     return HT_OK;
 }
 
+static size_t block_values(size_t cols) {
+    return (cols < SPAN ? ht_panels(cols) * HT_LANE_PANEL : SPAN) * cols;
+}
+
+static size_t room_values(size_t cols) {
+    return (cols > 3 * SPAN + HT_LANE_PANEL ? cols : 3 * SPAN + HT_LANE_PANEL) * HT_LANES;
+}
+
+size_t ht_gptq_sweep_bytes(size_t rows, size_t cols, size_t threads) {
+    const sweep *w = NULL;
+    return block_values(cols) * sizeof *w->panel + rows * SPAN * (sizeof *w->value + sizeof *w->index) +
+           rows * sizeof *w->count + threads * room_values(cols) * sizeof *w->room;
+}
+
 static ht_status open_sweep(sweep *w) {
     const ht_gptq_walk *walk = w->s->walk;
     size_t rows = walk->grid->rows, cols = walk->grid->cols, threads = ht_context_threads(walk->ctx);
-    size_t block = cols < SPAN ? ht_panels(cols) * HT_LANE_PANEL : SPAN;
-    w->each = (cols > 3 * SPAN + HT_LANE_PANEL ? cols : 3 * SPAN + HT_LANE_PANEL) * HT_LANES;
-    HT_TRY(ht_allocate_raw(walk->ctx, block * cols, sizeof *w->panel, "panels of a Hessian", &w->panel));
+    w->each = room_values(cols);
+    HT_TRY(ht_allocate_raw(walk->ctx, block_values(cols), sizeof *w->panel, "panels of a Hessian", &w->panel));
     HT_TRY(ht_allocate_raw(walk->ctx, rows * SPAN, sizeof *w->value, "changes of codes", &w->value));
     HT_TRY(ht_allocate_raw(walk->ctx, rows * SPAN, sizeof *w->index, "changes of codes", &w->index));
     HT_TRY(ht_allocate_raw(walk->ctx, rows, sizeof *w->count, "changes of codes", &w->count));

@@ -3,13 +3,14 @@
  *     memory | 0 | 1 | ... | resident - 1 |      file | resident | ... | samples - 1 |      buffer | one of the file's
  * |
  *
- * The file is unlinked as soon as it is open, so that nothing is left behind however the run ends.
+ * The file has no name, or loses it as soon as it is open, so that nothing is left behind however the run ends.
  * SPDX-License-Identifier: BSD-3-Clause */
 #include "quant/hidden.h"
 
 #include <errno.h>  /* errno */
 #include <fcntl.h>  /* open */
 #include <stdio.h>  /* snprintf */
+#include <stdlib.h> /* mkostemp */
 #include <string.h> /* strerror */
 #include <unistd.h> /* pread, unlink */
 
@@ -29,12 +30,15 @@ uint64_t ht_hidden_spilled(const ht_hidden *hidden) {
 
 static ht_status open_file(ht_hidden *hidden) {
     char path[PATH];
-    if (snprintf(path, sizeof path, "%s/hidden", hidden->folder) >= (int)sizeof path)
+    if (snprintf(path, sizeof path, "%s/hidden-XXXXXX", hidden->folder) >= (int)sizeof path)
         return ht_fail(HT_ERR_OUTPUT, "%s: the path is too long", hidden->folder);
-    hidden->file = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    if (hidden->file < 0)
-        return ht_output_failed(path, "create", errno);
-    unlink(path);
+    hidden->file = open(hidden->folder, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    if (hidden->file < 0) { /* the file system knows no files without a name */
+        hidden->file = mkostemp(path, O_CLOEXEC);
+        if (hidden->file < 0)
+            return ht_output_failed(path, "create", errno);
+        unlink(path);
+    }
     return ht_reserve_file(hidden->file, path, ht_hidden_spilled(hidden));
 }
 
@@ -46,7 +50,7 @@ ht_status ht_hidden_create(ht_context *ctx, size_t samples, size_t values, size_
     *hidden = (ht_hidden){.ctx = ctx,
                           .samples = samples,
                           .values = values,
-                          .resident = resident < samples ? resident : samples,
+                          .resident = folder && resident < samples ? resident : samples,
                           .file = -1,
                           .folder = folder};
     ht_status status = ht_allocate_raw(ctx, hidden->resident, values * sizeof(float), "hidden states", &hidden->memory);

@@ -18,7 +18,8 @@ typedef struct ht_hidden {
     const char *folder;     /* it lies in; for messages */
 } ht_hidden;
 
-/* `folder` takes the file; its room is reserved at once. Fails with MEMORY, SPACE, OUTPUT. */
+/* `folder` takes the file (NULL: none, everything stays in memory); its room is reserved at once. Fails with MEMORY,
+ * SPACE, OUTPUT. */
 ht_status ht_hidden_create(ht_context *ctx, size_t samples, size_t values, size_t resident, const char *folder,
                            ht_hidden **out);
 void ht_hidden_destroy(ht_hidden *hidden);

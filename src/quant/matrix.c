@@ -52,6 +52,11 @@ static ht_status loss_of_rows(ht_context *ctx, const float *second, size_t rows,
     return HT_OK;
 }
 
+size_t ht_matrix_loss_bytes(size_t rows, size_t cols) {
+    size_t most = least(rows, CHUNK_ROWS);
+    return 2 * most * cols * sizeof(float) + ht_dense_bytes(most, least(CHUNK_COLS, cols), cols);
+}
+
 double ht_matrix_loss(const ht_matrix_problem *problem, const ht_moments *moments, const float *decoded) {
     size_t cols = problem->cols, most = least(problem->rows, CHUNK_ROWS);
     float *e;

@@ -55,6 +55,9 @@ typedef ht_status ht_matrix_fn(const ht_matrix_problem *problem, ht_matrix_resul
 /* loss of `decoded` (another rounding of problem->weight) under the moments; f64 sums in one order. */
 double ht_matrix_loss(const ht_matrix_problem *problem, const ht_moments *moments, const float *decoded);
 
+/* Bytes that this takes, for a matrix of this size. */
+size_t ht_matrix_loss_bytes(size_t rows, size_t cols);
+
 /* Round to nearest, pruned first (prune.h) where the settings ask for it, and mark the result as a fallback with this
  * reason (NULL: none). */
 ht_status ht_matrix_round(const ht_matrix_problem *problem, const char *reason, ht_matrix_result *result);

@@ -44,6 +44,8 @@ typedef struct ht_method {
     ht_rows_fn *quantize_rows; /* for methods that see rows one by one */
     ht_cast_fn *cast_rows;     /* instead of it, where decoding on the way is cheaper */
     ht_matrix_fn *matrix;      /* for methods that see a whole matrix and what goes into it */
+    /* Most bytes that `matrix` allocates; NULL: those of ht_matrix_loss. */
+    size_t (*bytes)(const ht_format *format, const ht_settings *settings, size_t rows, size_t cols, size_t threads);
     /* What `matrix` wants to know of the inputs, of ht_moment, under these settings; NULL: nothing. */
     unsigned (*moments)(const ht_settings *settings);
     ht_status (*scales)(const struct ht_scaling_problem *problem, float *scale); /* stage SCALE: scaling.h */

@@ -96,13 +96,22 @@ static ht_status transform(ht_context *ctx, const char *from, const ht_method *m
     ht_model *model;
     ht_plan *plan = NULL;
     ht_edits *edits = NULL;
+    const char *slash = strrchr(path, '/');
+    char folder[4096];
+    if (snprintf(folder, sizeof folder, "%.*s", slash ? (int)(slash - path) + 1 : 1, slash ? path : ".") >=
+        (int)sizeof folder)
+        return ht_fail(HT_ERR_OUTPUT, "%s: the path is too long", path);
     HT_TRY(ht_model_open(ctx, from, &model));
     ht_status status = ht_plan_create(ctx, model->checkpoint, options, &plan);
     if (status == HT_OK)
         status = ht_edits_create(ctx, model->checkpoint, &edits);
     if (status == HT_OK) {
-        const ht_transform how = {
-            .plan = plan, .method = method, .ids = samples->ids, .samples = samples->count, .length = samples->length};
+        const ht_transform how = {.plan = plan,
+                                  .method = method,
+                                  .ids = samples->ids,
+                                  .samples = samples->count,
+                                  .length = samples->length,
+                                  .folder = folder};
         status = ht_transform_edits(model, &how, edits);
     }
     if (status == HT_OK)

@@ -1,6 +1,6 @@
 /* Scales of every site of a decoder, found layer by layer while text runs through the float model.
  *
- *     hidden rows of all samples -> block l, watched: statistics of each site's inputs
+ *     hidden rows (hidden.h) -> block l, watched: statistics of each site's inputs, in groups that fit the memory
  *                                -> scales (smooth.c, awq.c) -> producer / s, readers * s   (edits.h)
  *                                                            or inputs / s, when the model runs (placement apply)
  *
@@ -18,7 +18,9 @@
 #include "base/context.h"
 #include "base/status.h"
 #include "format/lanes.h"
+#include "ops/dense.h"
 #include "quant/decode.h"
+#include "quant/hidden.h"
 #include "quant/input_blocks.h"
 #include "quant/rotate.h"
 #include "quant/sites.h"
@@ -30,8 +32,11 @@ typedef struct scaling {
     ht_arena arena; /* of the layer */
     ht_site_map *site;
     size_t sites;
-    size_t samples;       /* 0: the method looks at weights alone */
-    ht_moments **moments; /* by site; NULL: not wanted */
+    size_t samples;        /* 0: the method looks at weights alone */
+    unsigned char *wanted; /* by site: it gets scales */
+    ht_moments **moments;  /* by site; NULL: not wanted, or another group's */
+    size_t first, end;     /* sites whose statistics are being taken: what fits the memory */
+    ht_hidden *hidden;
 } scaling;
 
 /* --- Statistics ------------------------------------------------------------------------------------------------ */
@@ -80,31 +85,72 @@ static ht_status make_own(scaling *s, ht_site_map *site) {
     return HT_OK;
 }
 
-/* Statistics of a site that gets scales. */
-static ht_status open_site(scaling *s, ht_site_map *site, ht_moments **moments) {
+/* Does the site get scales? */
+static ht_status look_at_site(scaling *s, ht_site_map *site, unsigned char *wanted) {
     const ht_job *job = asks(s, site);
     if (!job || (site->kind == HT_PRODUCER_NONE && !applies(job)))
         return HT_OK;
     for (size_t i = 0; i < site->readers; i++)
         if (job_of(s, site->reader[i].parameter)->parameter->weight.inputs.block)
             return HT_OK;
-    if (applies(job))
-        HT_TRY(make_own(s, site));
-    unsigned what = s->how->method->moments ? s->how->method->moments(&job->settings) : 0;
-    return ht_moments_create(s->edits->ctx, site->cols, what, moments);
+    *wanted = 1;
+    return applies(job) ? make_own(s, site) : HT_OK;
+}
+
+static unsigned statistics_of(const scaling *s, const ht_site_map *site) {
+    return s->how->method->moments ? s->how->method->moments(&asks(s, site)->settings) : 0;
 }
 
 static ht_status open_layer(scaling *s, size_t layer) {
     HT_TRY(ht_layer_sites(s->model, layer, &s->arena, &s->site, &s->sites));
     s->moments = ht_arena_alloc(&s->arena, s->sites * sizeof *s->moments);
-    if (!s->moments) {
+    s->wanted = ht_arena_alloc(&s->arena, s->sites);
+    if (!s->moments || !s->wanted) {
         s->sites = 0;
         return HT_ERR_MEMORY;
     }
     for (size_t i = 0; i < s->sites; i++)
         s->moments[i] = NULL;
     for (size_t i = 0; i < s->sites; i++)
-        HT_TRY(open_site(s, &s->site[i], &s->moments[i]));
+        HT_TRY(look_at_site(s, &s->site[i], &s->wanted[i]));
+    return HT_OK;
+}
+
+/* Statistics of a site, its readers, and what a method holds beside them: a matrix scaled and decoded, its codes. */
+static size_t site_bytes(const scaling *s, size_t index) {
+    const ht_site_map *site = &s->site[index];
+    size_t rows = 0, most = 0, panels = ht_dense_bytes(site->cols, site->cols, HT_MOMENTS_BLOCK);
+    for (size_t i = 0; i < site->readers; i++) {
+        size_t r = ht_checkpoint_parameter(s->edits->checkpoint, site->reader[i].parameter)->weight.rows;
+        rows += r;
+        most = r > most ? r : most;
+    }
+    size_t matrices = (rows + 3 * most) * site->cols * sizeof(float) + ht_matrix_loss_bytes(most, site->cols);
+    return s->wanted[index]
+               ? ht_moments_bytes(site->cols, statistics_of(s, site)) + (matrices > panels ? matrices : panels)
+               : 0;
+}
+
+/* Sites from `first` on whose statistics fit beside what the largest of them takes; at least one. */
+static ht_status open_group(scaling *s) {
+    size_t limit = s->edits->ctx->options.memory_limit, left = SIZE_MAX, work = 0;
+    for (size_t i = s->first; i < s->sites; i++)
+        work = site_bytes(s, i) > work ? site_bytes(s, i) : work;
+    if (limit) {
+        size_t used = ht_context_memory_used(s->edits->ctx) + work;
+        left = limit > used ? limit - used : 0;
+    }
+    for (s->end = s->first; s->end < s->sites; s->end++) {
+        const ht_site_map *site = &s->site[s->end];
+        if (!s->wanted[s->end])
+            continue;
+        unsigned what = statistics_of(s, site);
+        size_t bytes = ht_moments_bytes(site->cols, what);
+        if (bytes > left && s->end > s->first)
+            break;
+        left -= bytes < left ? bytes : left;
+        HT_TRY(ht_moments_create(s->edits->ctx, site->cols, what, &s->moments[s->end]));
+    }
     return HT_OK;
 }
 
@@ -247,37 +293,96 @@ static ht_status scale_site(scaling *s, size_t index) {
 
 /* --- All layers ------------------------------------------------------------------------------------------------ */
 
-static ht_status run_layer(scaling *s, ht_sequence *sequence, size_t layer, float *hidden) {
-    const ht_watch watch = {.see = see, .user = s, .stop = HT_SITE_COUNT};
-    size_t values = s->how->length * s->model->config.hidden;
-    ht_status status = open_layer(s, layer);
-    for (size_t i = 0; i < s->samples && status == HT_OK; i++) {
-        status = ht_block_run(sequence, layer, hidden + i * values, s->how->length, &watch);
-        if (status == HT_OK)
-            status = ht_context_check_cancelled(s->edits->ctx);
+/* All samples through the layer, watched as far as the sites of the group go; rows go on where it is the last. */
+static ht_status run_samples(scaling *s, ht_sequence *sequence, size_t layer, int last) {
+    ht_watch watch = {.see = see, .user = s, .stop = last ? HT_SITE_COUNT : s->site[s->first].site};
+    for (size_t i = s->first; i < s->end && !last; i++)
+        watch.stop = s->site[i].site > watch.stop ? s->site[i].site : watch.stop;
+    for (size_t i = 0; i < s->samples; i++) {
+        float *x;
+        HT_TRY(ht_context_check_cancelled(s->edits->ctx));
+        HT_TRY(ht_hidden_load(s->hidden, i, &x));
+        HT_TRY(ht_block_run(sequence, layer, x, s->how->length, &watch));
+        if (last)
+            HT_TRY(ht_hidden_store(s->hidden, i));
     }
-    for (size_t i = 0; i < s->sites && status == HT_OK; i++)
-        status = scale_site(s, i);
+    return HT_OK;
+}
+
+static ht_status run_layer(scaling *s, ht_sequence *sequence, size_t layer) {
+    ht_status status = open_layer(s, layer);
+    for (s->first = 0; status == HT_OK && (s->first < s->sites || s->first == 0); s->first = s->end) {
+        status = open_group(s);
+        if (status == HT_OK)
+            status = run_samples(s, sequence, layer, s->end == s->sites);
+        for (size_t i = s->first; i < s->end && status == HT_OK; i++)
+            status = scale_site(s, i);
+        for (size_t i = s->first; i < s->end; i++) {
+            ht_moments_destroy(s->moments[i]);
+            s->moments[i] = NULL;
+        }
+        if (!s->sites)
+            break;
+    }
     close_layer(s);
     return status;
 }
 
+/* Most bytes that one site takes with its statistics, over all layers. */
+static ht_status most_of_a_site(scaling *s, size_t *most) {
+    *most = 0;
+    for (size_t l = 0; l < s->model->config.layers; l++) {
+        HT_TRY(open_layer(s, l));
+        for (size_t i = 0; i < s->sites; i++) {
+            size_t bytes = site_bytes(s, i);
+            *most = bytes > *most ? bytes : *most;
+        }
+        close_layer(s);
+    }
+    return HT_OK;
+}
+
+/* As many samples in memory as the limit leaves half of its rest for; the other half is for statistics. */
+static ht_status open_hidden(scaling *s, ht_sequence *sequence) {
+    ht_context *ctx = s->edits->ctx;
+    size_t values = s->how->length * s->model->config.hidden, needed, resident = SIZE_MAX;
+    size_t limit = ctx->options.memory_limit, bytes = values * sizeof(float);
+    float *x;
+    HT_TRY(most_of_a_site(s, &needed));
+    /* Scratch of a pass is made now, so that what is used afterwards is what a pass takes. */
+    HT_TRY(ht_allocate_raw(ctx, values, sizeof *x, "hidden states of a sample", &x));
+    ht_status status = ht_block_embed(s->model, s->how->ids, s->how->length, x);
+    for (size_t l = 0; l < s->model->config.layers && l < 2 && status == HT_OK; l++)
+        status = ht_block_run(sequence, l, x, s->how->length, NULL);
+    ht_release(ctx, x);
+    HT_TRY(status);
+    if (limit) {
+        size_t used = ht_context_memory_used(ctx) + needed + limit / 16 + bytes;
+        resident = (limit > used ? limit - used : 0) / 2 / bytes;
+    }
+    HT_TRY(ht_hidden_create(ctx, s->samples, values, resident, s->how->folder, &s->hidden));
+    for (size_t i = 0; i < s->samples; i++) {
+        HT_TRY(ht_hidden_load(s->hidden, i, &x));
+        HT_TRY(ht_block_embed(s->model, s->how->ids + i * s->how->length, s->how->length, x));
+        HT_TRY(ht_hidden_store(s->hidden, i));
+    }
+    return HT_OK;
+}
+
 static ht_status scale_all(ht_model *model, const ht_transform *how, ht_edits *edits) {
     scaling s = {.model = model, .how = how, .edits = edits, .samples = how->method->moments ? how->samples : 0};
-    size_t values = how->length * model->config.hidden;
     ht_sequence *sequence = NULL;
-    float *hidden = NULL;
+    ht_status status = HT_OK;
     ht_arena_init(&s.arena, edits->ctx);
-    ht_status status =
-        ht_allocate_raw(edits->ctx, s.samples * values, sizeof *hidden, "hidden rows of all samples", &hidden);
-    if (status == HT_OK && s.samples)
+    if (s.samples)
         status = ht_block_sequence(model, how->length, &sequence);
-    for (size_t i = 0; i < s.samples && status == HT_OK; i++)
-        status = ht_block_embed(model, how->ids + i * how->length, how->length, hidden + i * values);
+    if (status == HT_OK && s.samples)
+        status = open_hidden(&s, sequence);
     for (size_t l = 0; l < model->config.layers && status == HT_OK; l++)
-        status = run_layer(&s, sequence, l, hidden);
+        status = run_layer(&s, sequence, l);
+    close_layer(&s);
     ht_sequence_destroy(sequence);
-    ht_release(edits->ctx, hidden);
+    ht_hidden_destroy(s.hidden);
     ht_arena_release(&s.arena);
     return status;
 }

@@ -16,9 +16,11 @@ typedef struct ht_transform {
     const ht_method *method;
     const int32_t *ids; /* [samples, length]; only for methods that need data */
     size_t samples, length;
+    const char *folder; /* takes hidden rows beyond the memory limit, in a file without a name; NULL: none */
 } ht_transform;
 
-/* Edits of one transform, for the checkpoint of the model. Layer by layer; hidden rows of all samples are in memory.
+/* Edits of one transform, for the checkpoint of the model. Layer by layer; hidden rows and statistics keep to the
+ * context's memory limit and change nothing in the result.
  * Fails with MEMORY, UNSUPPORTED, NUMERIC, CANCELLED. */
 ht_status ht_transform_edits(ht_model *model, const ht_transform *how, ht_edits *edits);
 

@@ -6,8 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "calibrated.h"
@@ -120,38 +118,6 @@ static void test_same_bytes(void) {
     calibrated_remove(input);
 }
 
-extern void __asan_init(void) __attribute__((weak));
-extern void __tsan_init(void) __attribute__((weak));
-
-/* Few samples and many go through the same limit: 12 MB for our buffers, 52 MB for all private memory of the process,
- * stacks and libraries included. The many samples' hidden rows alone are 12.6 MB. */
-static void test_memory(void) {
-    if (__asan_init || __tsan_init)
-        SKIP("sanitizers need memory of their own");
-    const char *input = calibrated_deep();
-    for (size_t samples = 8; samples <= 96; samples += 88) {
-        const char *out = check_fresh();
-        fflush(NULL);
-        pid_t child = fork();
-        if (child == 0) {
-            struct rlimit limit = {52u << 20, 52u << 20};
-            calibrated run = calibrated_run("mxfp4", "gptq", samples, 128);
-            run.threads = 2;
-            run.memory_limit = 12u << 20;
-            setrlimit(RLIMIT_DATA, &limit);
-            ht_status status = calibrated_quantize(&run, input, out, NULL, NULL);
-            if (status != HT_OK)
-                fprintf(stderr, "  %s\n", ht_error_message());
-            _exit(status == HT_OK ? 0 : 1);
-        }
-        int status;
-        waitpid(child, &status, 0);
-        CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
-        calibrated_remove(out);
-    }
-    calibrated_remove(input);
-}
-
 /* --- Families --------------------------------------------------------------------------------------------- */
 
 static void check_verified(const char *path, const char *original) {
@@ -256,7 +222,6 @@ static void test_starved(void) {
 }
 
 int main(void) {
-    RUN(test_memory);
     RUN(test_rounding);
     RUN(test_same_bytes);
     RUN(test_families);

@@ -629,6 +629,24 @@ static void test_sweeps(void) {
     }
 }
 
+/* What is said to be needed is what is allocated. */
+static void test_memory(void) {
+    static const char *const FORMATS[] = {"mxfp4", "int4_g128", "q4_k", "int8_row"};
+    for (size_t f = 0; f < 4; f++)
+        for (int sweeps = 0; sweeps <= 2; sweeps += 2)
+            for (size_t threads = 1; threads <= 3; threads += 2) {
+                matrix_case c;
+                matrix_case_create(&c, FORMATS[f], "gptq", 700, 512, 40, threads, 93);
+                c.settings.value[HT_SETTING_SWEEPS] = sweeps;
+                size_t said = ht_gptq_bytes(&c.format, &c.settings, 700, 512, threads);
+                size_t before = ht_context_memory_used(c.ctx);
+                run_case(&c, HT_ORDER_GAR, HT_SCALES_SEARCHED);
+                size_t took = ht_context_memory_peak(c.ctx) - before;
+                CHECK(took <= said + 4096 && took >= said - said / 16);
+                matrix_case_destroy(&c);
+            }
+}
+
 int main(void) {
     RUN(test_worked_vectors);
     RUN(test_stored_cases);
@@ -648,5 +666,6 @@ int main(void) {
     RUN(test_coupled_rows);
     RUN(test_coupled_diagonal);
     RUN(test_sweeps);
+    RUN(test_memory);
     return check_finish();
 }
