@@ -47,7 +47,8 @@ static const cli_option shared_rows[] = {
      "a setting of the method or an option of the scheme; may be given again: halftone list methods"},
     {"profile", 0, CLI_TEXT, AT(profile), "PROFILE", NULL,
      "how the result is stored (default compressed-tensors): halftone list profiles"},
-    {"scale-rule", 0, CLI_CHOICE, AT(scale_rule), "default|floor|rceil|ceil|even|mse", "default",
+    {"scale-rule", 0, CLI_CHOICE, AT(scale_rule),
+     "default|floor|rceil|ceil|even|mse|four-six|four-six-mae|four-six-max", "default",
      "how block scales are chosen; default: mse for MX weights, the formula for others"},
     {"scale-dtype", 0, CLI_CHOICE, AT(scale_dtype), "f32|bf16", "f32", "integer and fp8 scales as stored"},
     {"strict", 0, CLI_FLAG, AT(strict), NULL, NULL, "fail (exit 4) when a tensor cannot get what was asked"},
@@ -58,8 +59,9 @@ const cli_options cli_plan_options = {shared_rows, sizeof(cli_quantize_values), 
 const cli_options cli_quantize_options = {shared_rows, sizeof(cli_quantize_values), quantize_rows};
 
 int cli_quantize_choose(const cli_call *call, ht_quantize_options *out) {
-    static const ht_scale_rule rules[] = {HT_SCALE_DEFAULT, HT_SCALE_FLOOR, HT_SCALE_RCEIL,
-                                          HT_SCALE_CEIL,    HT_SCALE_EVEN,  HT_SCALE_MSE};
+    static const ht_scale_rule rules[] = {HT_SCALE_DEFAULT,  HT_SCALE_FLOOR,        HT_SCALE_RCEIL,
+                                          HT_SCALE_CEIL,     HT_SCALE_EVEN,         HT_SCALE_MSE,
+                                          HT_SCALE_FOUR_SIX, HT_SCALE_FOUR_SIX_MAE, HT_SCALE_FOUR_SIX_MAX};
     static const ht_resume resumes[] = {HT_RESUME_AUTO, HT_RESUME_REQUIRED, HT_RESUME_NEVER};
     const cli_quantize_values *v = call->values;
     if (!v->scheme == !v->recipe)

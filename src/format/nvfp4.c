@@ -9,14 +9,19 @@
  *   training, multiplies                         g = amax / 2688; s = e4m3(min(b / 6 / g, 448)), r as in the first
  * b = largest magnitude of the block, codes = e2m1(x * r). Without g: g = 1. The number of a matrix of zeros is 1.
  * A zero block decodes to zero; a block with NaN or Inf gets scale 7f, NaN. MSE tries the scale codes from 4 below to 6
- * above the formula's (a step is 6 to 12 %), the formula's first, smallest squared error.
+ * above the formula's (a step is 6 to 12 %), the formula's first, smallest squared error. FOUR_SIX tries the formula's
+ * and the one for a scale 1.5 times as large, under which b becomes 4 instead of 6; then 1536 = 6 * 256 takes the place
+ * of 2688 = 6 * 448 above, so that no scale is beyond 448:
+ *     (10 20 30 40): s = 6.5 gives (9.75 19.5 26 39), squares 17.3; s = 10 gives the values themselves
  * Refuses: columns that are no multiple of 16, other element or scale types.
- * Source: formats specification, sections 3.1 to 3.4, 8.3 and 11 (3, 8).
+ * Source: formats specification, sections 3.1 to 3.4, 8.3 and 11 (3, 8); Cook et al. 2025, arXiv:2512.02010 (four over
+ * six), algorithms specification, section 1.7.
  */
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "format/nvfp4.h"
 
 #include <float.h>
+#include <math.h> /* fabsf */
 
 #include "base/status.h"
 #include "format/codec.h"
@@ -34,24 +39,29 @@ static float smaller(float a, float b) {
 /* A constant reciprocal, rounded once: 1/6. */
 static const float sixth = 1.0f / 6.0f;
 
+static int is_four_six(ht_scale_rule rule) {
+    return rule == HT_SCALE_FOUR_SIX || rule == HT_SCALE_FOUR_SIX_MAE || rule == HT_SCALE_FOUR_SIX_MAX;
+}
+
 static float global_of(const ht_format *format, const ht_row_options *options, const ht_range *range) {
     /* Inf does not fit anywhere; blocks that hold it are NaN, the others are scaled for large numbers. The bound stays
      * below FLT_MAX so that rounded scales do not carry the largest code to Inf. */
     float amax = smaller(range->amax, 0x1.fp127f), g;
+    float span = is_four_six(options->scale_rule) ? 6 * 256 : 6 * 448;
     ht_dtype t = options->arithmetic;
     if (!(amax > 0))
         return 1;
     if (format->global_rule == HT_GLOBAL_MULTIPLIES)
-        g = ht_round_to(t, amax / 2688);
+        g = ht_round_to(t, amax / span);
     else if (options->nvfp4_rule == HT_NVFP4_TRAINING)
-        g = smaller(2688 / amax, FLT_MAX);
+        g = smaller(span / amax, FLT_MAX);
     else /* a number over a tensor is two roundings in tensor libraries */
-        g = smaller(ht_round_to(t, 2688 * ht_round_to(t, 1 / amax)), FLT_MAX);
+        g = smaller(ht_round_to(t, span * ht_round_to(t, 1 / amax)), FLT_MAX);
     return g > 0 ? g : 1;
 }
 
-/* Scale code of a block, before any search. */
-static uint8_t scale_code(const ht_nvfp4_rules *rules, float amax) {
+/* Scale code of a block, before any search; stretch: 1, or 1.5 for a block whose largest value becomes 4. */
+static uint8_t scale_code(const ht_nvfp4_rules *rules, float amax, float stretch) {
     float wanted;
     if (rules->divides && rules->training)
         wanted = amax * rules->global_sixth;
@@ -59,7 +69,7 @@ static uint8_t scale_code(const ht_nvfp4_rules *rules, float amax) {
         wanted = ht_round_to(rules->arithmetic, amax / 6) * rules->global;
     else
         wanted = rules->global == 1 ? amax / 6 : amax / 6 / rules->global;
-    wanted = smaller(wanted, 448);
+    wanted = smaller(wanted * stretch, 448);
     if (!rules->training && !rules->divides && wanted < 0x1p-6f)
         wanted = 0x1p-6f;
     uint8_t code = ht_e4m3_from_f32(wanted);
@@ -89,6 +99,19 @@ static void encode_values(const ht_nvfp4_rules *rules, uint8_t code, const float
     ht_lanes_encode(HT_F4_E2M1, y, n, codes);
 }
 
+/* By the rule's measure. */
+static float measure(ht_scale_rule rule, const float *x, const float *y, size_t n) {
+    float sum = 0, most = 0;
+    if (rule != HT_SCALE_FOUR_SIX_MAE && rule != HT_SCALE_FOUR_SIX_MAX)
+        return ht_lanes_error(x, y, n);
+    for (size_t i = 0; i < n; i++) {
+        float error = fabsf(x[i] - y[i]);
+        sum += error;
+        most = error > most ? error : most;
+    }
+    return rule == HT_SCALE_FOUR_SIX_MAE ? sum : most;
+}
+
 static float block_error(const ht_nvfp4_rules *rules, uint8_t code, const float *x, size_t n) {
     float y[BLOCK * BLOCK], factor = decode_factor(rules->divides, ht_f32_from_e4m3(code), rules->global);
     uint8_t codes[BLOCK * BLOCK];
@@ -96,7 +119,7 @@ static float block_error(const ht_nvfp4_rules *rules, uint8_t code, const float 
     ht_lanes_decode(HT_F4_E2M1, codes, n, y);
     for (size_t i = 0; i < n; i++)
         y[i] *= factor;
-    return ht_lanes_error(x, y, n);
+    return measure(rules->rule, x, y, n);
 }
 
 static uint8_t search(const ht_nvfp4_rules *rules, uint8_t start, const float *x, size_t n) {
@@ -121,9 +144,13 @@ uint8_t ht_nvfp4_encode_block(const ht_nvfp4_rules *rules, const float *x, size_
             codes[i] = 7;
         return SCALE_NAN;
     }
-    uint8_t code = scale_code(rules, ht_f32_from_bits(amax));
-    if (rules->search && amax)
+    uint8_t code = scale_code(rules, ht_f32_from_bits(amax), 1), four;
+    if (rules->rule == HT_SCALE_MSE && amax) {
         code = search(rules, code, x, n);
+    } else if (is_four_six(rules->rule) && amax) {
+        four = scale_code(rules, ht_f32_from_bits(amax), 1.5f);
+        code = block_error(rules, four, x, n) < block_error(rules, code, x, n) ? four : code;
+    }
     encode_values(rules, code, x, n, codes);
     return code;
 }
@@ -132,7 +159,7 @@ ht_nvfp4_rules ht_nvfp4_rules_of(const ht_format *format, const ht_row_options *
     return (ht_nvfp4_rules){
         .divides = format->global != HT_DTYPE_NONE && format->global_rule == HT_GLOBAL_DIVIDES,
         .training = options->nvfp4_rule == HT_NVFP4_TRAINING,
-        .search = options->scale_rule == HT_SCALE_MSE,
+        .rule = options->scale_rule,
         .arithmetic = options->arithmetic,
         .global = global,
         .inverse = 1 / global,

@@ -10,7 +10,7 @@
 typedef struct ht_nvfp4_rules {
     int divides;         /* the global number divides */
     int training;        /* no lower clamp of scales */
-    int search;          /* HT_SCALE_MSE */
+    ht_scale_rule rule;  /* HT_SCALE_MSE and FOUR_SIX... search; others do not matter */
     ht_dtype arithmetic; /* compressed-tensors: type that b / 6 is rounded to */
     float global;        /* 1 when there is none */
     float inverse;       /* 1 / global */

@@ -10,8 +10,16 @@
 #include "io/transforms.h"
 
 static const char *const names[] = {
-    [HT_SCALE_DEFAULT] = "default", [HT_SCALE_FLOOR] = "floor", [HT_SCALE_RCEIL] = "rceil",
-    [HT_SCALE_CEIL] = "ceil",       [HT_SCALE_EVEN] = "even",   [HT_SCALE_MSE] = "mse",
+    [HT_SCALE_DEFAULT] = "default",
+    [HT_SCALE_FLOOR] = "floor",
+    [HT_SCALE_RCEIL] = "rceil",
+    [HT_SCALE_CEIL] = "ceil",
+    [HT_SCALE_EVEN] = "even",
+    [HT_SCALE_MSE] = "mse",
+    [HT_SCALE_EVEN_FP4] = "default",
+    [HT_SCALE_FOUR_SIX] = "four-six",
+    [HT_SCALE_FOUR_SIX_MAE] = "four-six-mae",
+    [HT_SCALE_FOUR_SIX_MAX] = "four-six-max",
 };
 
 enum { RULE_COUNT = sizeof names / sizeof names[0] };

@@ -12,7 +12,7 @@
 #include "base/status.h"
 #include "quant/settings.h"
 
-enum { MOST_VALUES = 6, TEXT = 128 };
+enum { MOST_VALUES = 10, TEXT = 128 };
 enum {
     MX = 1 << HT_FAMILY_MX,
     NVFP4 = 1 << HT_FAMILY_NVFP4,
@@ -36,7 +36,10 @@ static const struct {
                                {"rceil", HT_SCALE_RCEIL, MX},
                                {"ceil", HT_SCALE_CEIL, MX},
                                {"even", HT_SCALE_EVEN, MX},
-                               {"mse", HT_SCALE_MSE, MX | NVFP4 | FLOAT8 | INT}}},
+                               {"mse", HT_SCALE_MSE, MX | NVFP4 | FLOAT8 | INT},
+                               {"four-six", HT_SCALE_FOUR_SIX, NVFP4},
+                               {"four-six-mae", HT_SCALE_FOUR_SIX_MAE, NVFP4},
+                               {"four-six-max", HT_SCALE_FOUR_SIX_MAX, NVFP4}}},
     [HT_OPTION_INPUT_RULE] = {"input_rule",
                               {{"floor", HT_SCALE_FLOOR, MX},
                                {"rceil", HT_SCALE_RCEIL, MX},

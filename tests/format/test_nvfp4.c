@@ -304,6 +304,87 @@ static void test_slices(void) {
     CHECK_FAILS(ht_format_check_shape(&f, 2, 32), HT_ERR_FORMAT);
 }
 
+/* Algorithms specification, T-46, and blocks for which 6 is the better one. */
+static void test_four_six_vector(void) {
+    static const float TENS[16] = {10, 20, 30, 40}, SIXES[16] = {0.5f, 1, 2, 3, 6, -6, 1.5f, 2};
+    static const float PLAIN[4] = {9.75f, 19.5f, 26, 39};
+    float y[16], sum = 0;
+    uint8_t codes[8], scale;
+    ht_format f = parse("nvfp4_single");
+    ht_row_options o = ht_row_options_default();
+    ht_planes p = {{codes, &scale, NULL, NULL, NULL}};
+    REQUIRE_OK(ht_format_quantize(&f, &o, TENS, HT_F32, 1, 16, &p));
+    REQUIRE_OK(ht_format_dequantize(&f, &p, 1, 16, y));
+    CHECK_F32(y, PLAIN, 4);
+    for (int i = 0; i < 16; i++)
+        sum += (y[i] - TENS[i]) * (y[i] - TENS[i]);
+    CHECK(sum == 17.3125f);
+    for (int rule = HT_SCALE_FOUR_SIX; rule <= HT_SCALE_FOUR_SIX_MAX; rule++) {
+        o.scale_rule = (ht_scale_rule)rule;
+        REQUIRE_OK(ht_format_quantize(&f, &o, TENS, HT_F32, 1, 16, &p));
+        REQUIRE_OK(ht_format_dequantize(&f, &p, 1, 16, y));
+        CHECK_INT(scale, 0x52); /* 10 */
+        CHECK_F32(y, TENS, 16);
+        REQUIRE_OK(ht_format_quantize(&f, &o, SIXES, HT_F32, 1, 16, &p));
+        REQUIRE_OK(ht_format_dequantize(&f, &p, 1, 16, y));
+        CHECK_INT(scale, 0x38); /* 1 */
+        CHECK_F32(y, SIXES, 16);
+    }
+}
+
+/* Sum of squares, of magnitudes, or the largest error of a block. */
+static double four_six_error(ht_scale_rule rule, const float *x, const float *y) {
+    double sum = 0;
+    for (int i = 0; i < 16; i++) {
+        double e = fabs((double)x[i] - (double)y[i]);
+        sum = rule == HT_SCALE_FOUR_SIX ? sum + e * e : rule == HT_SCALE_FOUR_SIX_MAE ? sum + e : e > sum ? e : sum;
+    }
+    return sum;
+}
+
+/* Both scales by hand, from the elements' definition; the number of the matrix leaves room for the larger one. */
+static void test_four_six_blocks(void) {
+    enum { ROWS = 8, COLS = 64 };
+    static const char *const FORMATS[] = {"nvfp4", "nvfp4_pts"};
+    float x[ROWS * COLS], y[ROWS * COLS];
+    uint8_t codes[ROWS * COLS / 2], scales[ROWS * COLS / 16];
+    size_t fours = 0;
+    for (size_t i = 0; i < ROWS * COLS; i++)
+        x[i] = ht_random_normal(46, 0, i) * (i % 5 ? 1 : 3);
+    for (size_t f = 0; f < 2; f++)
+        for (int rule = HT_SCALE_FOUR_SIX; rule <= HT_SCALE_FOUR_SIX_MAX; rule++) {
+            ht_format format = parse(FORMATS[f]);
+            ht_row_options o = with_rule(HT_NVFP4_TRAINING);
+            o.scale_rule = (ht_scale_rule)rule;
+            ht_range range = ht_range_empty();
+            REQUIRE_OK(ht_range_add(&range, x, HT_F32, ROWS * COLS));
+            float global = ht_format_global(&format, &o, &range);
+            CHECK_NEAR(f ? range.amax / global : range.amax * global, 1536, 1e-6);
+            ht_planes p = {{codes, scales, NULL, NULL, &global}};
+            REQUIRE_OK(ht_format_quantize(&format, &o, x, HT_F32, ROWS, COLS, &p));
+            REQUIRE_OK(ht_format_dequantize(&format, &p, ROWS, COLS, y));
+            for (size_t b = 0; b < ROWS * COLS / 16; b++) {
+                double error[2], amax = 0;
+                for (size_t i = 0; i < 16; i++)
+                    amax = fabs((double)x[b * 16 + i]) > amax ? fabs((double)x[b * 16 + i]) : amax;
+                for (int four = 0; four < 2; four++) {
+                    double number = f ? 1 / (double)global : (double)global;
+                    float s = ht_element_decode(
+                        HT_F8_E4M3, ht_element_encode(HT_F8_E4M3, (float)(amax / 6 * number * (four ? 1.5 : 1))));
+                    float values[16], unit = (float)((double)s / number);
+                    for (size_t i = 0; i < 16; i++)
+                        values[i] =
+                            unit * ht_element_decode(HT_F4_E2M1, ht_element_encode(HT_F4_E2M1, x[b * 16 + i] / unit));
+                    error[four] = four_six_error((ht_scale_rule)rule, x + b * 16, values);
+                }
+                fours += error[1] < error[0];
+                CHECK_WITHIN(four_six_error((ht_scale_rule)rule, x + b * 16, y + b * 16),
+                             error[1] < error[0] ? error[1] : error[0], 1e-4 * error[0]);
+            }
+        }
+    CHECK(fours > 20 && fours < 6 * ROWS * COLS / 16 - 20);
+}
+
 int main(void) {
     RUN(test_golden_inference);
     RUN(test_golden_experts);
@@ -312,6 +393,8 @@ int main(void) {
     RUN(test_examples);
     RUN(test_defined_results);
     RUN(test_mse);
+    RUN(test_four_six_vector);
+    RUN(test_four_six_blocks);
     RUN(test_slices);
     return check_finish();
 }

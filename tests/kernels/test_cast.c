@@ -227,6 +227,8 @@ static void test_nvfp4(void) {
             ht_row_options options = ht_row_options_default();
             options.nvfp4_rule = (ht_nvfp4_rule)rule;
             check_shapes(names[n], &options, 16);
+            options.scale_rule = HT_SCALE_FOUR_SIX;
+            check_shapes(names[n], &options, 16);
         }
     CHECK(taken > 0 || !(all_flags & HT_CPU_AVX2));
 }

@@ -285,7 +285,7 @@ static ht_status check_options(const ht_format *format, const ht_row_options *o)
     if (o->arithmetic != HT_F32 || o->power_of_two || o->amax_lower > 0 || o->amax_upper > 0 || o->epsilon > 0 ||
         o->scale > 0 || o->qmin != o->qmax || o->code_rule != HT_CODE_RECIPROCAL || o->int_rule == HT_INT_NO_CLIP)
         return refuse(format, "only the plain f32 rules of scales and codes run on the GPU");
-    if (o->scale_rule == HT_SCALE_MSE || o->scale_rule == HT_SCALE_EVEN_FP4 ||
+    if (o->scale_rule >= HT_SCALE_MSE ||
         (o->scale_rule == HT_SCALE_DEFAULT && format->family == HT_FAMILY_MX))
         return refuse(format, "scale rules that run on the GPU are floor, rceil, ceil, even");
     return HT_OK;
@@ -434,6 +434,8 @@ ht_status ht_cuda_nvfp4_global(const ht_format *format, const ht_row_options *op
                                float *global, ht_stream *stream) {
     if (format->family != HT_FAMILY_NVFP4 || format->global == HT_DTYPE_NONE)
         return refuse(format, "it has no number for the matrix");
+    if (options && options->scale_rule > HT_SCALE_EVEN_FP4)
+        return refuse(format, "its number under a searched rule is the CPU's to find");
     global_kernel<<<1, 1, 0, ht_cuda_stream(stream)>>>(amax_bits, format->global_rule == HT_GLOBAL_DIVIDES,
                                                        options && options->nvfp4_rule == HT_NVFP4_TRAINING, global);
     return ht_cuda_check(cudaGetLastError(), "number of the matrix");
