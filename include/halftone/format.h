@@ -137,10 +137,10 @@ typedef enum ht_scale_rule {
     HT_SCALE_RCEIL,
     HT_SCALE_CEIL,
     HT_SCALE_EVEN,
-    HT_SCALE_MSE,     /* also NVFP4/INT/FLOAT8: search of clipped scales, smallest squared error */
+    HT_SCALE_MSE,      /* also NVFP4/INT/FLOAT8: search of clipped scales, smallest squared error */
     HT_SCALE_EVEN_FP4, /* EVEN with the threshold of e2m1 (1.75) for every element: compressed-tensors mxfp8 */
-    /* NVFP4 (four over six): the largest value of a block becomes 6 or 4, whichever leaves the smaller sum of squares, of
-     * magnitudes, or largest error; ties to 6. The matrix' number leaves room for the larger scale. */
+    /* NVFP4 (four over six): the largest value of a block becomes 6 or 4, whichever leaves the smaller sum of squares,
+     * of magnitudes, or largest error; ties to 6. The matrix' number leaves room for the larger scale. */
     HT_SCALE_FOUR_SIX,
     HT_SCALE_FOUR_SIX_MAE,
     HT_SCALE_FOUR_SIX_MAX
