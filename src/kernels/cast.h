@@ -35,7 +35,7 @@ typedef struct ht_cast {
 /* Fails where ht_format_quantize fails; a variant that takes the cast does not fail. */
 typedef ht_status ht_quantize_fn(const ht_cast *cast);
 ht_quantize_fn ht_quantize_ref;
-ht_quantize_fn ht_quantize_mx_avx2, ht_quantize_nvfp4_avx2, ht_quantize_float8_avx2, ht_quantize_int_avx2;
+ht_quantize_fn ht_quantize_mx_fma, ht_quantize_nvfp4_fma, ht_quantize_float8_fma, ht_quantize_int_fma;
 ht_quantize_fn ht_quantize_mx_avx512bw, ht_quantize_nvfp4_avx512bw, ht_quantize_float8_avx512bw,
     ht_quantize_int_avx512bw;
 
@@ -58,12 +58,12 @@ typedef struct ht_uncast {
 /* f32 as ht_format_dequantize gives them; bf16: these rounded to nearest even. The reference writes f32 only. */
 typedef ht_status ht_dequantize_fn(const ht_uncast *uncast);
 ht_dequantize_fn ht_dequantize_ref;
-ht_dequantize_fn ht_dequantize_mx_avx2, ht_dequantize_nvfp4_avx2, ht_dequantize_float8_avx2, ht_dequantize_int_avx2;
+ht_dequantize_fn ht_dequantize_mx_fma, ht_dequantize_nvfp4_fma, ht_dequantize_float8_fma, ht_dequantize_int_fma;
 ht_dequantize_fn ht_dequantize_mx_avx512bw, ht_dequantize_nvfp4_avx512bw, ht_dequantize_float8_avx512bw,
     ht_dequantize_int_avx512bw;
 
 /* Rows of a stored weight that one of these takes, to f32: rows of `decode`. */
-void ht_decode_cast_avx2(const ht_weight *weight, size_t index, size_t row, size_t count, float *out);
+void ht_decode_cast_fma(const ht_weight *weight, size_t index, size_t row, size_t count, float *out);
 void ht_decode_cast_avx512bw(const ht_weight *weight, size_t index, size_t row, size_t count, float *out);
 int ht_decode_is_cast(const ht_weight *weight);
 
@@ -80,10 +80,10 @@ typedef struct ht_square_sums {
  * square after another and are folded as ((0+4)+(2+6)) + ((1+5)+(3+7)); the spans in order. The reference sum is finite
  * exactly when all x are. */
 typedef ht_square_sums ht_tally_fn(const void *x, ht_dtype x_dtype, const float *y, size_t n);
-ht_tally_fn ht_tally_ref, ht_tally_avx2, ht_tally_avx512bw;
+ht_tally_fn ht_tally_ref, ht_tally_fma, ht_tally_avx512bw;
 
 /* ht_range_add. */
 typedef ht_status ht_range_fn(ht_range *range, const void *x, ht_dtype dtype, size_t count);
-ht_range_fn ht_range_avx2, ht_range_avx512bw;
+ht_range_fn ht_range_fma, ht_range_avx512bw;
 
 #endif

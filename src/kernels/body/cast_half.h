@@ -49,7 +49,7 @@ WIDE wh half_encode_magnitude(wh t, wh nonzero, const cast_shape shape) {
 }
 
 WIDE wh half_with_sign(wh code, wh x, const cast_shape shape) {
-    return h_or(code, h_and(h_right(x, 16 - shape.bits), h_int(1 << (shape.bits - 1))));
+    return h_or_and(code, h_right(x, 16 - shape.bits), h_int(1 << (shape.bits - 1)));
 }
 
 /* Sixteen values from `at` on. */
@@ -77,6 +77,109 @@ WIDE uint32_t cast_run_amax(const ht_cast *cast, size_t at, size_t n) {
     }
     uint32_t a = (uint32_t)h_largest(halves) << 16, b = w_largest(whole);
     return a > b ? a : b;
+}
+
+/* 32 values from `at` on, even and odd apart. */
+WIDE wpair cast_pair(const void *x, ht_dtype dtype, size_t at) {
+    const uint16_t *halves = (const uint16_t *)x + at;
+    const float *values = (const float *)x + at;
+    if (dtype == HT_BF16)
+        return w_pair_bf16(h_load(halves));
+    if (dtype == HT_F16)
+        return w_pair(w_load_f16(halves), w_load_f16(halves + CAST_LANES));
+    return w_pair(w_load(values), w_load(values + CAST_LANES));
+}
+
+/* Magnitudes of 32 values, even and odd ones apart, and the values (bf16) or the upper halves of them, for their signs.
+ */
+WIDE wpair cast_magnitudes(const void *x, ht_dtype dtype, size_t at, wh *signs) {
+    if (dtype == HT_BF16) {
+        *signs = h_load((const uint16_t *)x + at);
+        return w_pair_bf16(h_magnitude(*signs));
+    }
+    wpair pair = cast_pair(x, dtype, at);
+    *signs = w_pair_high(w_bits(pair.even), w_bits(pair.odd));
+    return (wpair){w_from_bits(w_magnitude(pair.even)), w_from_bits(w_magnitude(pair.odd))};
+}
+
+/* --- Codes of f32 magnitudes by one addition ------------------------------------------------------------------------
+ *
+ * With P the power of two at or below a (at least the smallest normal one) and m mantissa bits, a + P * 2^(23 - m) is a
+ * rounded to the m bits: n = a / (P / 2^m) to nearest even lies in the sum's last bits, log2 P in its exponent, and the
+ * code is n + (exponent of P - that of the smallest) * 2^m. The constant of that is in the addend's own last bits. */
+
+typedef struct half_rounding {
+    wi least, exponent, addend;
+} half_rounding;
+
+WIDE half_rounding half_rounding_of(const cast_shape shape) {
+    const unsigned drop = 23 - shape.mantissa;
+    const uint32_t least = (uint32_t)(128 - shape.bias);
+    const uint32_t constant = (0u - ((least + drop) << shape.mantissa)) & 0xffff;
+    return (half_rounding){w_keep(w_int(least << 23)), w_keep(w_int(0x7f800000u)),
+                           w_keep(w_int((drop << 23) + constant))};
+}
+
+/* The code is the lower 16 bits. a is below 2^8 times the largest element; nothing saturates. */
+WIDE wi half_sum(wf a, const half_rounding *to, const cast_shape shape) {
+    wi power = w_and(w_imax(w_bits(a), to->least), to->exponent);
+    wi sum = w_bits(w_add(a, w_from_bits(w_iadd(power, to->addend))));
+    return w_iadd(sum, w_right(sum, 23 - shape.mantissa));
+}
+
+/* 32 codes with their signs. */
+WIDE wh half_codes(wf even, wf odd, wh signs, const half_rounding *to, const cast_shape shape) {
+    const int most = (int)(shape.max_bits >> (23 - shape.mantissa)) - ((127 - shape.bias) << shape.mantissa);
+    wh code = h_min(w_pair_low(half_sum(even, to, shape), half_sum(odd, to, shape)), h_int(most));
+    return half_with_sign(code, signs, shape);
+}
+
+/* --- Quotients without dividing -------------------------------------------------------------------------------------
+ *
+ * q = x * fl(1/d), corrected once by its remainder: q + (x - q * d) * fl(1/d). This is fl(x / d) unless x / d lies
+ * within 2^-21 units in the last place of a midpoint of two f32. Only quotients beside a tie of the element format
+ * matter, T * 2^e with 5 bits in T; x - d * (tie + half a unit) is 2^j (K - B * 2^-20 or coarser) with integers K and
+ * B = d's 24 bits: that close to 0 only if the last 20 bits of B are within 8 of 0, modulo 2^20. Such d are divided by,
+ * except powers of two, whose products are exact. Source: Markstein 1990, "Computation of elementary functions on the
+ * IBM RISC System/6000", for the correction. */
+static inline int half_divides_well(float d) {
+    uint32_t bits = ht_f32_bits(d), last = (bits + 16) & 0xfffff;
+    return d >= 0x1p-90f && d <= 0x1p90f && (last > 32 || (bits & 0x7fffff) == 0);
+}
+
+WIDE wf half_quotient(wf x, wf d, wf inverse) {
+    wf q = w_mul(x, inverse);
+    return w_plus_product(q, w_minus_product(x, q, d), inverse);
+}
+
+/* 32 f32 rounded to odd, in 16 bits. */
+WIDE wh half_odd(wi even, wi odd) {
+    return h_or(w_pair_high(even, odd), h_min_unsigned(w_pair_low(even, odd), h_int(1)));
+}
+
+/* Bits of the largest magnitudes of 16 blocks of 16 or 32 values, from `at` on; n < 16 of them: zeros behind. */
+WIDE void cast_block_amax(const ht_cast *cast, size_t at, size_t width, size_t n, uint32_t *amax) {
+    if (n == 16 && cast->x_dtype == HT_BF16) {
+        w_block_amax_bf16((const uint16_t *)cast->x + at, width, amax);
+    } else if (n == 16 && cast->x_dtype == HT_F32) {
+        w_block_amax_f32((const float *)cast->x + at, width, amax);
+    } else {
+        for (size_t b = 0; b < 16; b++)
+            amax[b] = 0;
+        for (size_t b = 0; b < n; b++)
+            for (size_t i = 0; i < width; i += CAST_LANES) {
+                uint32_t here = w_largest(w_magnitude(cast_values(cast, at + b * width + i)));
+                amax[b] = here > amax[b] ? here : amax[b];
+            }
+    }
+}
+
+/* A line of codes: where it goes, past the caches or not. */
+WIDE void cast_put_line(void *to, wi line, int streams) {
+    if (streams)
+        w_stream(to, line);
+    else
+        w_store_int(to, line);
 }
 
 /* 32 codes to where code `index` (a multiple of 32) of a run lies. */

@@ -107,7 +107,7 @@ WIDE void int_tile(const ht_cast *cast, const int_cast *how, const ht_affine *a,
 
 /* --- Symmetric codes of 4 or 8 bits, 16 blocks at a time -------------------------------------------------------- */
 
-enum { INT_BLOCKS = 16 };
+enum { INT_BLOCKS = 16, INT_CACHED = 4096 /* values */ };
 
 /* Blocks follow each other without gaps, in the values and in whole bytes of codes, 32 values at a time. */
 static int int_is_regular(const ht_cast *cast, const int_cast *how) {
@@ -119,17 +119,6 @@ static int int_is_regular(const ht_cast *cast, const int_cast *how) {
            !(o->scale > 0) && width % HALF_LANES == 0 && cast->cols % width == 0;
 }
 
-/* 32 values: codes as signed integers in 16-bit lanes. y is far inside 16 bits after its bounds. */
-WIDE wh int_pair(const ht_cast *cast, size_t at, wf unit, const ht_affine *a) {
-    wi q[2];
-    for (size_t half = 0; half < 2; half++) {
-        wf y = w_mul(cast_values(cast, at + half * CAST_LANES), unit);
-        q[half] = w_nearest(w_most(w_least(y, w_float(2048)), w_float(-2048)));
-    }
-    wh both = h_add(h_narrow_signed(q[0], q[1]), h_int(a->middle));
-    return h_max(h_min(both, h_int(a->qmax)), h_int(a->qmin));
-}
-
 WIDE void int_decode_pair(wh q, const ht_affine *a, float scale, float *decoded) {
     for (int half = 0; half < 2; half++) {
         wf value = w_sub(w_from_int(h_widen_signed(q, half)), w_float((float)a->middle));
@@ -137,35 +126,74 @@ WIDE void int_decode_pair(wh q, const ht_affine *a, float scale, float *decoded)
     }
 }
 
-/* count <= 16 blocks from `block` on. Bits and packing are constants. */
-WIDE void int_regular_chunk(const ht_cast *cast, const int_cast *how, const ht_affine *a, size_t block, size_t count,
-                            size_t width, unsigned bits, ht_packing packing) {
+/* Blocks that are treated together, their values within the first cache between the two passes over them. */
+typedef struct int_chunk {
+    size_t block, count, width;
+    float scales[INT_BLOCKS], units[INT_BLOCKS]; /* unit 0 where a block is not finite: its products are 0 or NaN */
+} int_chunk;
+
+WIDE void int_chunk_scales(const ht_cast *cast, const ht_affine *a, int_chunk *chunk) {
     uint32_t amax[INT_BLOCKS] = {0};
-    float scales[INT_BLOCKS], units[INT_BLOCKS];
-    uint8_t line[CAST_LINE];
+    size_t at = chunk->block * chunk->width;
     float epsilon = cast->options->epsilon > 0 ? cast->options->epsilon : FLT_MIN;
-    for (size_t b = 0; b < count; b++)
-        amax[b] = cast_run_amax(cast, (block + b) * width, width);
+    if (chunk->width == HALF_LANES)
+        cast_block_amax(cast, at, HALF_LANES, chunk->count, amax);
+    for (size_t b = 0; b < chunk->count && chunk->width > HALF_LANES; b++)
+        amax[b] = cast_run_amax(cast, at + b * chunk->width, chunk->width);
     wi largest = w_load_int(amax);
     wm odd = w_above(largest, w_int(0x7f7fffffu));
     wf scale = w_div(w_from_bits(largest), w_float((float)(a->qmax - a->qmin) / 2));
     scale = w_least(w_most(scale, w_float(epsilon)), w_float(FLT_MAX));
-    w_store(units, w_from_bits(w_choose(odd, w_int(0), w_bits(w_div(w_float(1), scale)))));
-    w_store(scales, w_from_bits(w_choose(odd, w_int(0x7fc00000u), w_bits(scale))));
-    memcpy((float *)cast->planes->plane[HT_PLANE_SCALES] + block, scales, count * sizeof *scales);
-    for (size_t b = 0; b < count; b++) {
-        size_t first = (block + b) * width;
+    w_store(chunk->units, w_from_bits(w_choose(odd, w_int(0), w_bits(w_div(w_float(1), scale)))));
+    w_store(chunk->scales, w_from_bits(w_choose(odd, w_int(0x7fc00000u), w_bits(scale))));
+    memcpy((float *)cast->planes->plane[HT_PLANE_SCALES] + chunk->block, chunk->scales,
+           chunk->count * sizeof *chunk->scales);
+}
+
+/* 32 codes as they are stored, before packing: within [low, high] once `add` is added. */
+WIDE wh int_stored(const void *values, ht_dtype dtype, size_t at, float unit, wh add, wh low, wh high) {
+    wpair x = cast_pair(values, dtype, at);
+    wf factor = w_float(unit);
+    wh q = w_pair_low(w_round(w_mul(x.even, factor)), w_round(w_mul(x.odd, factor))); /* NaN: 0 */
+    return h_max(h_min(h_add(q, add), high), low);
+}
+
+/* All codes of a chunk, line by line; the number of values must fill lines. */
+WIDE void int_chunk_lines(const ht_cast *cast, const int_cast *how, const ht_affine *a, const int_chunk *chunk,
+                          unsigned bits, ht_packing packing, ht_dtype dtype) {
+    size_t step = bits == 8 ? 2 : 4, first = chunk->block * chunk->width, b = 0, i = 0;
+    uint8_t *codes = (uint8_t *)cast->planes->plane[HT_PLANE_CODES] + first * bits / 8;
+    wh add = h_int((int)how->add + a->middle), mask = h_int((int)how->mask);
+    wh low = h_int(a->qmin + (int)how->add), high = h_int(a->qmax + (int)how->add);
+    int streams = cast->streams && cast_is_line(codes, 0);
+    for (size_t at = 0; at < chunk->count * chunk->width; codes += CAST_LINE) {
+        wh part[4];
+        for (size_t j = 0; j < step; j++, at += HALF_LANES) {
+            part[j] = h_and(int_stored(cast->x, dtype, first + at, chunk->units[b], add, low, high), mask);
+            i += HALF_LANES;
+            b += i == chunk->width;
+            i = i == chunk->width ? 0 : i;
+        }
+        cast_put_line(codes,
+                      bits == 8 ? h_bytes_64(part[0], part[1])
+                                : h_nibbles_128(part, packing == HT_PACK_HIGH ? 0x0110 : 0x1001),
+                      streams);
+    }
+}
+
+/* The same with values, 32 at a time. */
+WIDE void int_chunk_values(const ht_cast *cast, const int_cast *how, const ht_affine *a, const int_chunk *chunk,
+                           unsigned bits, ht_packing packing) {
+    wh add = h_int(a->middle), low = h_int(a->qmin), high = h_int(a->qmax);
+    for (size_t b = 0; b < chunk->count; b++) {
+        size_t first = (chunk->block + b) * chunk->width;
         uint8_t *codes = (uint8_t *)cast->planes->plane[HT_PLANE_CODES] + first * bits / 8;
-        int streams = cast->streams && cast_is_line(codes, width * bits / 8);
-        for (size_t i = 0; i < width; i += HALF_LANES) {
-            wh q = amax[b] < 0x7f800000u ? int_pair(cast, first + i, w_float(units[b]), a) : h_int(a->middle);
+        for (size_t i = 0; i < chunk->width; i += HALF_LANES) {
+            wh q = int_stored(cast->x, cast->x_dtype, first + i, chunk->units[b], add, low, high);
             wh stored = h_and(h_add(q, h_int((int)how->add)), h_int((int)how->mask));
-            size_t at = i * bits / 8;
-            half_put(packing, bits, streams ? line + at % CAST_LINE : codes + at, 0, h_bytes(stored));
-            if (streams && (at + HALF_LANES * bits / 8) % CAST_LINE == 0)
-                cast_stream(codes + at / CAST_LINE * CAST_LINE, line, CAST_LINE);
+            half_put(packing, bits, codes + i * bits / 8, 0, h_bytes(stored));
             if (cast->decoded)
-                int_decode_pair(q, a, scales[b], cast->decoded + first + i);
+                int_decode_pair(q, a, chunk->scales[b], cast->decoded + first + i);
         }
     }
 }
@@ -173,9 +201,19 @@ WIDE void int_regular_chunk(const ht_cast *cast, const int_cast *how, const ht_a
 WIDE ht_status int_regular(const ht_cast *cast, const int_cast *how, unsigned bits, ht_packing packing) {
     const ht_affine a = ht_affine_rules(cast->format, cast->options);
     size_t width = cast->format->block_cols ? cast->format->block_cols : cast->cols;
-    size_t blocks = cast->rows * (cast->cols / width);
-    for (size_t b = 0; b < blocks; b += INT_BLOCKS)
-        int_regular_chunk(cast, how, &a, b, blocks - b < INT_BLOCKS ? blocks - b : INT_BLOCKS, width, bits, packing);
+    size_t blocks = cast->rows * (cast->cols / width), line = (size_t)CAST_LINE * 8 / bits;
+    size_t most = INT_CACHED / width < 1 ? 1 : INT_CACHED / width < INT_BLOCKS ? INT_CACHED / width : INT_BLOCKS;
+    for (size_t b = 0; b < blocks; b += most) {
+        int_chunk chunk = {.block = b, .count = blocks - b < most ? blocks - b : most, .width = width};
+        int_chunk_scales(cast, &a, &chunk);
+        int whole = !cast->decoded && chunk.count * width % line == 0;
+        if (whole && cast->x_dtype == HT_BF16)
+            int_chunk_lines(cast, how, &a, &chunk, bits, packing, HT_BF16);
+        else if (whole && cast->x_dtype == HT_F32)
+            int_chunk_lines(cast, how, &a, &chunk, bits, packing, HT_F32);
+        else
+            int_chunk_values(cast, how, &a, &chunk, bits, packing);
+    }
     if (cast->streams)
         w_fence();
     return HT_OK;

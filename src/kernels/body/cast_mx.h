@@ -151,18 +151,15 @@ typedef struct mx_plan {
 
 WIDE void mx_choose_scales(const ht_cast *cast, ht_scale_rule rule, const ht_element *row, const mx_element e,
                            size_t block, size_t count, mx_plan *plan) {
-    uint32_t amax[MX_BLOCKS] = {0};
+    uint32_t amax[MX_BLOCKS];
     size_t at = block * MX_BLOCK;
     plan->block = block;
     plan->count = count;
     plan->x = cast->x_dtype == HT_BF16 ? (const uint16_t *)cast->x + at : plan->buffer;
-    for (size_t b = 0; b < count && cast->x_dtype == HT_BF16; b++)
-        amax[b] = (uint32_t)h_largest(h_magnitude(h_load(plan->x + b * MX_BLOCK))) << 16;
+    cast_block_amax(cast, at, MX_BLOCK, count, amax);
     for (size_t b = 0; b < count && cast->x_dtype == HT_F32; b++) {
-        const float *x = (const float *)cast->x + at + b * MX_BLOCK;
-        wf low = w_load(x), high = w_load(x + CAST_LANES);
-        amax[b] = w_largest(w_imax(w_magnitude(low), w_magnitude(high)));
-        h_store(plan->buffer + b * MX_BLOCK, h_odd(low, high));
+        wpair x = cast_pair(cast->x, HT_F32, at + b * MX_BLOCK);
+        h_store(plan->buffer + b * MX_BLOCK, half_odd(w_bits(x.even), w_bits(x.odd)));
     }
     wi largest = w_load_int(amax), byte = mx_scale_bytes(rule, row, largest);
     w_store_int(plan->bytes, byte);
@@ -198,19 +195,42 @@ WIDE void mx_odd_block(const ht_cast *cast, size_t block, unsigned byte, const h
     }
 }
 
+/* Codes of one block, one in each 16-bit lane. */
+WIDE wh mx_codes(const mx_plan *plan, size_t b, const mx_element e) {
+    wh values = h_load(plan->x + b * MX_BLOCK), magnitude = h_magnitude(values);
+    wh t = h_sub(magnitude, h_int(((int)plan->bytes[b] - e.shape.bias) * 128));
+    return half_with_sign(half_encode_magnitude(t, magnitude, e.shape), values, e.shape);
+}
+
+/* Whole lines of codes; how many blocks that were. */
+WIDE size_t mx_emit_lines(const ht_cast *cast, const mx_plan *plan, const mx_element e, unsigned bits,
+                          ht_packing packing, uint8_t *place) {
+    size_t step = bits == 8 ? 2 : 4, b = 0;
+    int streams = cast->streams && cast_is_line(place, 0);
+    if (bits == 6 || cast->decoded)
+        return 0;
+    for (; b + step <= plan->count; b += step) {
+        wh codes[4];
+        for (size_t i = 0; i < step; i++)
+            codes[i] = mx_codes(plan, b + i, e);
+        wi line = bits == 8 ? h_bytes_64(codes[0], codes[1])
+                            : h_nibbles_128(codes, packing == HT_PACK_HIGH ? 0x0110 : 0x1001);
+        cast_put_line(place + b / step * CAST_LINE, line, streams);
+    }
+    return b;
+}
+
 /* The codes, in 16-bit lanes. */
 WIDE void mx_emit(const ht_cast *cast, const mx_plan *plan, const ht_element *row, const mx_element e, unsigned bits,
                   ht_packing packing) {
     size_t block = plan->block, count = plan->count, size = count * MX_BLOCK * bits / 8;
     uint8_t lines[CAST_CHUNK], *place = (uint8_t *)cast->planes->plane[HT_PLANE_CODES] + block * MX_BLOCK * bits / 8;
-    int streams = cast->streams && cast_is_line(place, size);
+    size_t done = mx_emit_lines(cast, plan, e, bits, packing, place);
+    int streams = !done && cast->streams && cast_is_line(place, size);
     uint8_t *run = streams ? lines : place, scale_bytes[MX_BLOCKS];
     float *decoded = cast->decoded ? cast->decoded + block * MX_BLOCK : NULL;
-    for (size_t b = 0; b < count; b++) {
-        wh values = h_load(plan->x + b * MX_BLOCK), magnitude = h_magnitude(values);
-        wh t = h_sub(magnitude, h_int(((int)plan->bytes[b] - e.shape.bias) * 128));
-        wh code = half_with_sign(half_encode_magnitude(t, magnitude, e.shape), values, e.shape);
-        __m256i codes = h_bytes(code);
+    for (size_t b = done; b < count; b++) {
+        __m256i codes = h_bytes(mx_codes(plan, b, e));
         half_put(packing, bits, run, b * MX_BLOCK, codes);
         if (decoded)
             mx_decode_block(codes, plan->scales[b], e, decoded + b * MX_BLOCK);
@@ -219,7 +239,10 @@ WIDE void mx_emit(const ht_cast *cast, const mx_plan *plan, const ht_element *ro
     w_put_bytes(scale_bytes, w_bytes(byte));
     memcpy((uint8_t *)cast->planes->plane[HT_PLANE_SCALES] + block, scale_bytes, count);
     unsigned odd = w_mask(w_above(small, byte)) | w_mask(w_above(byte, w_int(254)));
-    for (odd &= (1u << count) - 1; odd; odd &= odd - 1) {
+    odd &= (1u << count) - 1;
+    if (odd && done)
+        w_fence();
+    for (; odd; odd &= odd - 1) {
         size_t b = (size_t)__builtin_ctz(odd);
         mx_odd_block(cast, block, plan->bytes[b], row, e, run, b, decoded);
     }

@@ -37,13 +37,6 @@ WIDE wf nvfp4_encode_factors(const ht_nvfp4_rules *rules, wf scale) {
     return w_least(w_div(w_float(inverse), scale), most);
 }
 
-WIDE uint32_t nvfp4_amax(const ht_cast *cast, size_t at) {
-    if (cast->x_dtype != HT_BF16)
-        return w_largest(w_magnitude(cast_values(cast, at)));
-    const uint16_t *x = (const uint16_t *)cast->x + at;
-    return (uint32_t)w_largest_half(x) << 16;
-}
-
 /* One block, scaled by its factor. */
 WIDE wf nvfp4_scaled(const ht_cast *cast, size_t at, float factor, int by_division) {
     wf values = cast_values(cast, at);
@@ -70,14 +63,13 @@ static void nvfp4_no_number(ht_packing packing, uint8_t *run, size_t b, float *d
 WIDE void nvfp4_chunk(const ht_cast *cast, const ht_nvfp4_rules *rules, size_t block, size_t count,
                       ht_packing packing) {
     float factors[NVFP4_BLOCKS], back[NVFP4_BLOCKS];
-    uint32_t amax[NVFP4_BLOCKS] = {0};
+    uint32_t amax[NVFP4_BLOCKS];
     size_t at = block * NVFP4_BLOCK, bytes = count * NVFP4_BLOCK / (packing == HT_PACK_BYTES ? 1 : 2);
     uint8_t lines[NVFP4_BLOCK * NVFP4_BLOCKS], codes[NVFP4_BLOCKS];
     uint8_t *place = (uint8_t *)cast->planes->plane[HT_PLANE_CODES] + (packing == HT_PACK_BYTES ? at : at / 2);
     int streams = cast->streams && cast_is_line(place, bytes), by_division = rules->divides && !rules->training;
     uint8_t *run = streams ? lines : place;
-    for (size_t b = 0; b < count; b++)
-        amax[b] = nvfp4_amax(cast, at + b * NVFP4_BLOCK);
+    cast_block_amax(cast, at, NVFP4_BLOCK, count, amax);
     wi largest = w_load_int(amax), code = nvfp4_scale_codes(rules, w_from_bits(largest));
     wf scale = w_decode(code, CAST_E4M3), global = w_float(rules->global);
     wm odd = w_above(largest, w_int(0x7f7fffffu));
@@ -112,13 +104,114 @@ WIDE void nvfp4_chunk(const ht_cast *cast, const ht_nvfp4_rules *rules, size_t b
         cast_stream(place, lines, bytes);
 }
 
+/* Not inlined: the loops around it keep their registers. */
+static __attribute__((noinline)) void nvfp4_chunk_apart(const ht_cast *cast, const ht_nvfp4_rules *rules, size_t block,
+                                                        size_t count, ht_packing packing) {
+    nvfp4_chunk(cast, rules, block, count, packing);
+}
+
+/* --- Sixteen blocks whose scales are ordinary, two lines of codes ---------------------------------------------------
+ */
+
+/* By scale code: what values are divided by, or multiplied by; and the first's reciprocal. */
+typedef struct nvfp4_table {
+    int plain; /* every divisor may be replaced by its reciprocal */
+    float factor[128], inverse[128];
+} nvfp4_table;
+
+WIDE void nvfp4_fill_table(const ht_nvfp4_rules *rules, nvfp4_table *table) {
+    uint32_t codes[CAST_LANES];
+    int divides = rules->divides && !rules->training;
+    table->plain = 1;
+    for (uint32_t first = 0; first < 128; first += CAST_LANES) {
+        for (uint32_t i = 0; i < CAST_LANES; i++)
+            codes[i] = first + i;
+        wf factor = nvfp4_encode_factors(rules, w_decode(w_load_int(codes), CAST_E4M3));
+        w_store(table->factor + first, factor);
+        w_store(table->inverse + first, w_div(w_float(1), factor));
+    }
+    for (size_t c = 1; c < 0x7e; c++)
+        table->plain &=
+            divides ? half_divides_well(table->factor[c]) : table->factor[c] >= 0x1p-90f && table->factor[c] <= 0x1p90f;
+}
+
+/* Codes of two blocks, beginning with b. */
+WIDE wh nvfp4_two(const void *values, ht_dtype dtype, const nvfp4_table *table, const uint8_t *codes, size_t at,
+                  int divides, const half_rounding *to) {
+    wh signs;
+    wpair x = cast_magnitudes(values, dtype, at, &signs);
+    wf factor = w_two_floats(&table->factor[codes[0]], &table->factor[codes[1]]), even, odd;
+    if (divides) {
+        wf inverse = w_two_floats(&table->inverse[codes[0]], &table->inverse[codes[1]]);
+        even = half_quotient(x.even, factor, inverse);
+        odd = half_quotient(x.odd, factor, inverse);
+    } else {
+        even = w_mul(x.even, factor);
+        odd = w_mul(x.odd, factor);
+    }
+    return half_codes(even, odd, signs, to, CAST_E2M1);
+}
+
+/* 1 when done; 0 when a scale is out of the ordinary. */
+WIDE int nvfp4_lines(const ht_cast *cast, const ht_nvfp4_rules *rules, const nvfp4_table *table, size_t block,
+                     ht_packing packing, int divides, ht_dtype dtype, const half_rounding *to) {
+    uint32_t amax[NVFP4_BLOCKS];
+    uint8_t codes[NVFP4_BLOCKS];
+    size_t at = block * NVFP4_BLOCK;
+    uint8_t *place = (uint8_t *)cast->planes->plane[HT_PLANE_CODES] + at / 2;
+    int streams = cast->streams && cast_is_line(place, 0);
+    cast_block_amax(cast, at, NVFP4_BLOCK, NVFP4_BLOCKS, amax);
+    wi largest = w_load_int(amax), code = nvfp4_scale_codes(rules, w_from_bits(largest));
+    if (w_mask(w_above(largest, w_int(0x7f7fffffu))) | w_mask(w_above(code, w_int(0x7d))) |
+        w_mask(w_above(w_int(1), code)))
+        return 0;
+    w_put_bytes(codes, w_bytes(code));
+    w_put_bytes((uint8_t *)cast->planes->plane[HT_PLANE_SCALES] + block, w_bytes(code));
+    for (size_t half = 0; half < 2; half++) {
+        wh part[4];
+        for (size_t i = 0; i < 4; i++) {
+            size_t b = half * 8 + i * 2;
+            part[i] = nvfp4_two(cast->x, dtype, table, codes + b, at + b * NVFP4_BLOCK, divides, to);
+        }
+        cast_put_line(place + half * CAST_LINE, h_nibbles_128(part, packing == HT_PACK_HIGH ? 0x0110 : 0x1001),
+                      streams);
+    }
+    return 1;
+}
+
+/* Packing and type of the values are constants, and whether they are divided. */
+WIDE void nvfp4_whole_chunks(const ht_cast *cast, const ht_nvfp4_rules *rules, size_t chunks, ht_packing packing,
+                             int divides, ht_dtype dtype) {
+    nvfp4_table table;
+    const half_rounding to = half_rounding_of(CAST_E2M1);
+    nvfp4_fill_table(rules, &table);
+    for (size_t c = 0; c < chunks; c++)
+        if (!table.plain || !nvfp4_lines(cast, rules, &table, c * NVFP4_BLOCKS, packing, divides, dtype, &to))
+            nvfp4_chunk_apart(cast, rules, c * NVFP4_BLOCKS, NVFP4_BLOCKS, packing);
+}
+
+WIDE void nvfp4_most(const ht_cast *cast, const ht_nvfp4_rules *rules, size_t chunks, ht_packing packing,
+                     ht_dtype dtype) {
+    if (rules->divides && !rules->training)
+        nvfp4_whole_chunks(cast, rules, chunks, packing, 1, dtype);
+    else
+        nvfp4_whole_chunks(cast, rules, chunks, packing, 0, dtype);
+}
+
 WIDE ht_status nvfp4_all(const ht_cast *cast, ht_packing packing) {
     const float *global = cast->planes->plane[HT_PLANE_GLOBAL];
     const ht_nvfp4_rules rules =
         ht_nvfp4_rules_of(cast->format, cast->options, cast->format->global == HT_DTYPE_NONE ? 1.0f : *global);
-    size_t blocks = cast->rows * (cast->cols / NVFP4_BLOCK);
-    for (size_t b = 0; b < blocks; b += NVFP4_BLOCKS)
-        nvfp4_chunk(cast, &rules, b, blocks - b < NVFP4_BLOCKS ? blocks - b : NVFP4_BLOCKS, packing);
+    size_t blocks = cast->rows * (cast->cols / NVFP4_BLOCK), first = 0;
+    if (!cast->decoded && packing != HT_PACK_BYTES && cast->x_dtype != HT_F16) {
+        first = blocks / NVFP4_BLOCKS * NVFP4_BLOCKS;
+        if (cast->x_dtype == HT_BF16)
+            nvfp4_most(cast, &rules, first / NVFP4_BLOCKS, packing, HT_BF16);
+        else
+            nvfp4_most(cast, &rules, first / NVFP4_BLOCKS, packing, HT_F32);
+    }
+    for (size_t b = first; b < blocks; b += NVFP4_BLOCKS)
+        nvfp4_chunk_apart(cast, &rules, b, blocks - b < NVFP4_BLOCKS ? blocks - b : NVFP4_BLOCKS, packing);
     if (cast->streams)
         w_fence();
     return HT_OK;

@@ -1,4 +1,4 @@
-/* Vectors of 16 lanes: two AVX registers each. The same names as wide_avx512.h. Needs AVX2. */
+/* Vectors of 16 lanes: two AVX registers each. The same names as wide_avx512.h. Needs AVX2 and FMA. */
 #ifndef HT_KERNELS_X86_WIDE_AVX2_H
 #define HT_KERNELS_X86_WIDE_AVX2_H
 
@@ -288,6 +288,75 @@ WIDE __m256i h_bytes(wh x) {
     __m256i low = _mm256_set1_epi16(255);
     __m256i both = _mm256_packus_epi16(_mm256_and_si256(x.a, low), _mm256_and_si256(x.b, low));
     return _mm256_permute4x64_epi64(both, 0xd8);
+}
+
+/* --- 32 values, even and odd ones apart --------------------------------------------------------------------------- */
+
+typedef struct wpair {
+    wf even, odd;
+} wpair;
+
+WIDE __m256 wide_float(__m256i x) {
+    return _mm256_castsi256_ps(x);
+}
+WIDE wpair w_pair_bf16(wh x) {
+    __m256i upper = _mm256_set1_epi32((int)0xffff0000);
+    return (wpair){{wide_float(_mm256_slli_epi32(x.a, 16)), wide_float(_mm256_slli_epi32(x.b, 16))},
+                   {wide_float(_mm256_and_si256(x.a, upper)), wide_float(_mm256_and_si256(x.b, upper))}};
+}
+WIDE wpair w_pair(wf low, wf high) {
+    __m256 a = _mm256_permute2f128_ps(low.a, low.b, 0x20), b = _mm256_permute2f128_ps(low.a, low.b, 0x31);
+    __m256 c = _mm256_permute2f128_ps(high.a, high.b, 0x20), d = _mm256_permute2f128_ps(high.a, high.b, 0x31);
+    return (wpair){{_mm256_shuffle_ps(a, b, 0x88), _mm256_shuffle_ps(c, d, 0x88)},
+                   {_mm256_shuffle_ps(a, b, 0xdd), _mm256_shuffle_ps(c, d, 0xdd)}};
+}
+WIDE wh w_pair_low(wi even, wi odd) {
+    return (wh){_mm256_blend_epi16(even.a, _mm256_slli_epi32(odd.a, 16), 0xaa),
+                _mm256_blend_epi16(even.b, _mm256_slli_epi32(odd.b, 16), 0xaa)};
+}
+WIDE wh w_pair_high(wi even, wi odd) {
+    return (wh){_mm256_blend_epi16(_mm256_srli_epi32(even.a, 16), odd.a, 0xaa),
+                _mm256_blend_epi16(_mm256_srli_epi32(even.b, 16), odd.b, 0xaa)};
+}
+WIDE wi w_keep(wi x) {
+    __asm__("" : "+x"(x.a));
+    return (wi){x.a, x.a};
+}
+WIDE wi w_round(wf x) {
+    return (wi){_mm256_cvtps_epi32(x.a), _mm256_cvtps_epi32(x.b)};
+}
+WIDE wf w_minus_product(wf x, wf y, wf z) {
+    return (wf){_mm256_fnmadd_ps(y.a, z.a, x.a), _mm256_fnmadd_ps(y.b, z.b, x.b)};
+}
+WIDE wf w_plus_product(wf x, wf y, wf z) {
+    return (wf){_mm256_fmadd_ps(y.a, z.a, x.a), _mm256_fmadd_ps(y.b, z.b, x.b)};
+}
+WIDE wf w_two_floats(const float *first, const float *second) {
+    return (wf){_mm256_set1_ps(*first), _mm256_set1_ps(*second)};
+}
+WIDE wh h_or_and(wh x, wh y, wh mask) {
+    return h_or(x, h_and(y, mask));
+}
+WIDE wh h_min_unsigned(wh x, wh y) {
+    return (wh){_mm256_min_epu16(x.a, y.a), _mm256_min_epu16(x.b, y.b)};
+}
+WIDE int h_any_small_where(wh x, wh y, wh z, wh least) {
+    wh c = wide_above(z, least), small = h_min_unsigned(x, y);
+    return wide_any((wh){_mm256_and_si256(_mm256_cmpeq_epi16(small.a, x.a), c.a),
+                         _mm256_and_si256(_mm256_cmpeq_epi16(small.b, x.b), c.b)});
+}
+WIDE wi h_bytes_64(wh x, wh y) {
+    return (wi){_mm256_permute4x64_epi64(_mm256_packus_epi16(x.a, x.b), 0xd8),
+                _mm256_permute4x64_epi64(_mm256_packus_epi16(y.a, y.b), 0xd8)};
+}
+WIDE __m256i wide_nibbles(wh x, wh y, __m256i weights) {
+    __m256i first = _mm256_maddubs_epi16(_mm256_packus_epi16(x.a, x.b), weights);
+    __m256i second = _mm256_maddubs_epi16(_mm256_packus_epi16(y.a, y.b), weights);
+    return _mm256_permutevar8x32_epi32(_mm256_packus_epi16(first, second), _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+}
+WIDE wi h_nibbles_128(const wh codes[4], int weights) {
+    __m256i w = _mm256_set1_epi16((short)weights);
+    return (wi){wide_nibbles(codes[0], codes[1], w), wide_nibbles(codes[2], codes[3], w)};
 }
 
 WIDE wd wd_zero(void) {

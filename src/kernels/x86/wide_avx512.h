@@ -246,6 +246,69 @@ WIDE __m256i h_bytes(wh a) {
     return _mm512_cvtepi16_epi8(a);
 }
 
+/* --- 32 values as two registers of f32, the even and the odd ones ------------------------------------------------- */
+
+typedef struct wpair {
+    wf even, odd;
+} wpair;
+
+WIDE wpair w_pair_bf16(wh a) {
+    return (wpair){_mm512_castsi512_ps(_mm512_slli_epi32(a, 16)),
+                   _mm512_castsi512_ps(_mm512_and_si512(a, _mm512_set1_epi32((int)0xffff0000)))};
+}
+WIDE wpair w_pair(wf low, wf high) {
+    const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+    return (wpair){_mm512_permutex2var_ps(low, even, high),
+                   _mm512_permutex2var_ps(low, _mm512_or_si512(even, _mm512_set1_epi32(1)), high)};
+}
+/* Lower, upper halves of the bits, in order. */
+WIDE wh w_pair_low(wi even, wi odd) {
+    return _mm512_ternarylogic_epi32(_mm512_slli_epi32(odd, 16), even, _mm512_set1_epi32(0xffff), 0xf8);
+}
+WIDE wh w_pair_high(wi even, wi odd) {
+    return _mm512_ternarylogic_epi32(_mm512_srli_epi32(even, 16), odd, _mm512_set1_epi32((int)0xffff0000), 0xf8);
+}
+/* A constant that stays in its register: the compiler would make it again and again. */
+WIDE wi w_keep(wi a) {
+    __asm__("" : "+v"(a));
+    return a;
+}
+WIDE wi w_round(wf a) { /* to nearest even integers */
+    return _mm512_cvtps_epi32(a);
+}
+WIDE wf w_minus_product(wf a, wf b, wf c) { /* a - b * c, rounded once */
+    return _mm512_fnmadd_ps(b, c, a);
+}
+WIDE wf w_plus_product(wf a, wf b, wf c) {
+    return _mm512_fmadd_ps(b, c, a);
+}
+/* The first 16 of 32 values take one number, the others another: eight lanes each. */
+WIDE wf w_two_floats(const float *first, const float *second) {
+    return _mm512_mask_broadcastss_ps(_mm512_set1_ps(*first), 0xff00, _mm_load_ss(second));
+}
+WIDE wh h_or_and(wh a, wh b, wh mask) { /* a | (b & mask) */
+    return _mm512_ternarylogic_epi64(a, b, mask, 0xf8);
+}
+WIDE wh h_min_unsigned(wh a, wh b) {
+    return _mm512_min_epu16(a, b);
+}
+/* Is a <= b, without signs, anywhere where c > d? */
+WIDE int h_any_small_where(wh a, wh b, wh c, wh d) {
+    return _mm512_mask_cmple_epu16_mask(_mm512_cmpgt_epi16_mask(c, d), a, b) != 0;
+}
+/* 64 codes to bytes. */
+WIDE wi h_bytes_64(wh a, wh b) {
+    return _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7), _mm512_packus_epi16(a, b));
+}
+/* 128 codes below 16 to nibbles; `weights` of the two codes of a byte: 0x1001 puts the first one low. */
+WIDE wi h_nibbles_128(const wh codes[4], int weights) {
+    __m512i w = _mm512_set1_epi16((short)weights);
+    __m512i first = _mm512_maddubs_epi16(_mm512_packus_epi16(codes[0], codes[1]), w);
+    __m512i second = _mm512_maddubs_epi16(_mm512_packus_epi16(codes[2], codes[3]), w);
+    return _mm512_permutexvar_epi32(_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15),
+                                    _mm512_packus_epi16(first, second));
+}
+
 /* --- f64: eight lanes, the lower and the upper half of a wf ----------------------------------------------- */
 
 WIDE wd wd_zero(void) {

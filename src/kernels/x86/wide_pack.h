@@ -3,6 +3,7 @@
 #define HT_KERNELS_X86_WIDE_PACK_H
 
 #include <immintrin.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -53,6 +54,62 @@ static inline void w_put_bytes_32(uint8_t *p, __m256i codes) {
 static inline void w_put_sixes_32(uint8_t *p, __m256i codes) {
     w_put_sixes(p, _mm256_castsi256_si128(codes));
     w_put_sixes(p + 12, _mm256_extracti128_si256(codes, 1));
+}
+
+/* Largest of the 16 words of each of 16 registers, in order: unpacking two registers and taking the larger of the
+ * halves leaves the words of both, half as many. */
+static inline __m256i w_largest_words(const __m256i v[16]) {
+    __m256i pair[8], four[4], eight[2];
+    for (int i = 0; i < 8; i++)
+        pair[i] = _mm256_max_epu16(_mm256_unpacklo_epi16(v[2 * i], v[2 * i + 1]),
+                                   _mm256_unpackhi_epi16(v[2 * i], v[2 * i + 1]));
+    for (int i = 0; i < 4; i++)
+        four[i] = _mm256_max_epu16(_mm256_unpacklo_epi32(pair[2 * i], pair[2 * i + 1]),
+                                   _mm256_unpackhi_epi32(pair[2 * i], pair[2 * i + 1]));
+    for (int i = 0; i < 2; i++)
+        eight[i] = _mm256_max_epu16(_mm256_unpacklo_epi64(four[2 * i], four[2 * i + 1]),
+                                    _mm256_unpackhi_epi64(four[2 * i], four[2 * i + 1]));
+    return _mm256_max_epu16(_mm256_permute2x128_si256(eight[0], eight[1], 0x20),
+                            _mm256_permute2x128_si256(eight[0], eight[1], 0x31));
+}
+/* The same of the 8 signed numbers of each of 8 registers. */
+static inline __m256i w_largest_numbers(const __m256i v[8]) {
+    __m256i pair[4], four[2];
+    for (int i = 0; i < 4; i++)
+        pair[i] = _mm256_max_epi32(_mm256_unpacklo_epi32(v[2 * i], v[2 * i + 1]),
+                                   _mm256_unpackhi_epi32(v[2 * i], v[2 * i + 1]));
+    for (int i = 0; i < 2; i++)
+        four[i] = _mm256_max_epi32(_mm256_unpacklo_epi64(pair[2 * i], pair[2 * i + 1]),
+                                   _mm256_unpackhi_epi64(pair[2 * i], pair[2 * i + 1]));
+    return _mm256_max_epi32(_mm256_permute2x128_si256(four[0], four[1], 0x20),
+                            _mm256_permute2x128_si256(four[0], four[1], 0x31));
+}
+
+/* Bits of the largest magnitudes of 16 blocks of `width` (16 or 32) bf16, f32, as they follow each other. */
+static inline void w_block_amax_bf16(const uint16_t *x, size_t width, uint32_t *amax) {
+    __m256i v[16], magnitude = _mm256_set1_epi16(0x7fff);
+    for (size_t b = 0; b < 16; b++) {
+        const __m256i *from = (const __m256i *)(const void *)(x + b * width);
+        v[b] = _mm256_and_si256(_mm256_loadu_si256(from), magnitude);
+        if (width == 32)
+            v[b] = _mm256_max_epu16(v[b], _mm256_and_si256(_mm256_loadu_si256(from + 1), magnitude));
+    }
+    __m256i most = w_largest_words(v), zero = _mm256_setzero_si256();
+    __m256i low = _mm256_unpacklo_epi16(zero, most), high = _mm256_unpackhi_epi16(zero, most);
+    _mm256_storeu_si256((__m256i *)(void *)amax, _mm256_permute2x128_si256(low, high, 0x20));
+    _mm256_storeu_si256((__m256i *)(void *)(amax + 8), _mm256_permute2x128_si256(low, high, 0x31));
+}
+static inline void w_block_amax_f32(const float *x, size_t width, uint32_t *amax) {
+    __m256i v[8], magnitude = _mm256_set1_epi32(0x7fffffff);
+    for (size_t half = 0; half < 2; half++) {
+        for (size_t b = 0; b < 8; b++) {
+            const __m256i *from = (const __m256i *)(const void *)(x + (half * 8 + b) * width);
+            v[b] = _mm256_and_si256(_mm256_loadu_si256(from), magnitude);
+            for (size_t i = 1; i < width / 8; i++)
+                v[b] = _mm256_max_epi32(v[b], _mm256_and_si256(_mm256_loadu_si256(from + i), magnitude));
+        }
+        _mm256_storeu_si256((__m256i *)(void *)(amax + half * 8), w_largest_numbers(v));
+    }
 }
 
 /* And back: sixteen codes, one a byte. */
