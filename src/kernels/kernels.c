@@ -73,8 +73,8 @@ ht_kernels ht_kernels_choose(uint32_t cpu_flags) {
     ht_kernels kernels;
     memset(&kernels, 0, sizeof kernels);
     for (int operation = 0; operation < HT_OPERATION_COUNT; operation++)
-        if (operation != HT_OPERATION_DECODE && operation != HT_OPERATION_MATMUL && operation != HT_OPERATION_PRODUCT &&
-            operation != HT_OPERATION_CAST && operation != HT_OPERATION_UNCAST)
+        if (operation != HT_OPERATION_DECODE && operation != HT_OPERATION_MATMUL && operation != HT_OPERATION_FLOATS &&
+            operation != HT_OPERATION_PRODUCT && operation != HT_OPERATION_CAST && operation != HT_OPERATION_UNCAST)
             kernels.of[operation] = ht_kernel_choose((ht_operation)operation, cpu_flags, NULL, 1)->fn;
     return kernels;
 }

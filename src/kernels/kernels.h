@@ -22,6 +22,7 @@
 #include "kernels/cast.h"
 #include "kernels/dense.h"
 #include "kernels/dot.h"
+#include "kernels/floats.h"
 #include "kernels/matmul.h"
 #include "kernels/probe.h"
 #include "kernels/product.h"
@@ -33,6 +34,7 @@
     X(DOT, "dot")                                                                                                      \
     X(MIX, "mix")                                                                                                      \
     X(MATMUL, "matmul")                                                                                                \
+    X(FLOATS, "floats")                                                                                                \
     X(PRODUCT, "product")                                                                                              \
     X(QUANTIZE_ROWS, "quantize_rows")                                                                                  \
     X(PROBE, "probe")                                                                                                  \
@@ -108,7 +110,7 @@ const ht_kernel_row *ht_kernel_choose_packed(ht_operation operation, uint32_t cp
 const ht_kernel_row *ht_kernel_choose_cast(uint32_t cpu_flags, const ht_cast *cast);
 const ht_kernel_row *ht_kernel_choose_uncast(uint32_t cpu_flags, const ht_uncast *uncast);
 
-/* The choices that do not depend on a weight or cast. decode, matmul, product, cast and uncast stay empty. */
+/* The choices that do not depend on a weight or cast. decode, matmul, floats, product, cast and uncast stay empty. */
 typedef struct ht_kernels {
     ht_kernel_fn of[HT_OPERATION_COUNT];
 } ht_kernels;

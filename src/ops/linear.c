@@ -4,6 +4,7 @@
  * SPDX-License-Identifier: BSD-3-Clause */
 #include <math.h> /* isfinite */
 
+#include "base/context.h"
 #include "base/cpu.h"
 #include "base/memory.h"
 #include "base/status.h"
@@ -42,6 +43,12 @@ static ht_status pack_if_wanted(ht_context *ctx, ht_linear *linear) {
     return ht_pack_weight(ctx, &linear->packed, &linear->weight, &linear->panels);
 }
 
+/* With fast, where the CPU has a row for it: the reference would be slower than f32. */
+static int is_in_bf16(const ht_context *ctx, const ht_weight *weight) {
+    const ht_kernel_row *row = ht_kernel_choose(HT_OPERATION_FLOATS, ht_cpu_flags(ctx), weight, 1);
+    return ctx->options.compute == HT_COMPUTE_FAST && row && row->needs && !weight->transposed;
+}
+
 ht_status ht_linear_from_weight(ht_context *ctx, const ht_weight *weight, const ht_linear_options *options,
                                 ht_linear **out) {
     *out = NULL;
@@ -64,6 +71,8 @@ ht_status ht_linear_from_weight(ht_context *ctx, const ht_weight *weight, const 
     ht_status status = ht_transformer_init(&linear->transformer, ctx, &weight->inputs, weight->cols);
     if (status == HT_OK)
         status = pack_if_wanted(ctx, linear);
+    if (status == HT_OK && !linear->panels)
+        linear->in_bf16 = is_in_bf16(ctx, weight);
     if (status != HT_OK) {
         ht_transformer_release(&linear->transformer);
         ht_release(ctx, linear);

@@ -19,6 +19,7 @@ struct ht_linear {
     ht_dot_fn *dot;
     void *owned;     /* planes of ht_linear_create; may be NULL */
     uint8_t *panels; /* packed weight of the whole batch; NULL: products are decode and dot */
+    int in_bf16;     /* no panels: the product is that of kernels/floats.h */
     ht_packed packed;
     ht_span span; /* of the int8 inputs of packed products */
 };

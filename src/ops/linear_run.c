@@ -230,6 +230,11 @@ static size_t plan_job(const ht_linear_job *job, uint32_t flags, struct job_plan
                                 .y_stride = job->y_stride,
                                 .decode = linear->decode,
                                 .dot = linear->dot};
+    if (linear->in_bf16) {
+        plan->matmul = ht_kernel_choose(HT_OPERATION_FLOATS, flags, weight, job->m)->fn.matmul;
+        plan->step = ht_floats_step(weight, job->m);
+        return ht_floats_scratch(weight, job->m);
+    }
     plan->matmul = ht_kernel_choose(HT_OPERATION_MATMUL, flags, weight, job->m)->fn.matmul;
     plan->step = ht_matmul_step(weight, job->m);
     return ht_matmul_scratch(weight, job->m);

@@ -1,5 +1,6 @@
 /* kernel_check: every row of the kernel tables that this machine can run, against the reference row.
- * kernel_check bench: the same rows timed, alternating with probes of the instruction they are made of. */
+ * kernel_check bench, kernel_check floats: the same rows timed, alternating with probes of the instruction they are
+ * made of. */
 #include "kernels/kernel_check.h"
 
 #include <stdio.h>
@@ -93,6 +94,11 @@ int main(int argc, char **argv) {
         bench_products(argc - 2, argv + 2);
         return 0;
     }
+    if (argc > 1 && strcmp(argv[1], "floats") == 0) {
+        bench_floats(argc - 2, argv + 2);
+        return 0;
+    }
     check_products();
+    check_floats();
     return check_finish();
 }

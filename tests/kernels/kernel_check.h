@@ -29,6 +29,8 @@ void subject_free(subject *s);
 extern uint32_t kernel_check_flags; /* CPU features that may be used */
 
 void check_products(void);
+void check_floats(void);
+void bench_floats(int count, char **words);
 void bench_products(int count, char **words);
 
 #endif
