@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "io/checkpoint_file.h"
-#include "quant/recipe_rules.h"
+#include "quant/recipe/recipe_rules.h"
 
 #define TENSOR(name) "\"" name "\":{\"dtype\":\"BF16\",\"shape\":[0,32],\"data_offsets\":[0,0]}"
 static const char *const tensors[] = {

@@ -16,7 +16,7 @@
 #include "base/context.h"
 #include "base/pool.h"
 #include "base/status.h"
-#include "quant/calibrate.h"
+#include "quant/calibrate/calibrate.h"
 #include "quant/decode.h"
 
 enum {

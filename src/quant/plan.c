@@ -14,9 +14,9 @@
 
 #include "base/status.h"
 #include "quant/driver.h"
-#include "quant/input_blocks.h"
-#include "quant/prune.h"
-#include "quant/stage.h"
+#include "quant/transform/input_blocks.h"
+#include "quant/method/prune.h"
+#include "quant/transform/stage.h"
 
 ht_quantize_options ht_quantize_options_default(void) {
     return (ht_quantize_options){.scale_dtype = HT_F32};

@@ -10,9 +10,9 @@
 #include "base/text.h"
 #include "io/profile.h"
 #include "quant/classify.h"
-#include "quant/recipe_rules.h"
-#include "quant/samples.h"
-#include "quant/report.h"
+#include "quant/recipe/recipe_rules.h"
+#include "quant/calibrate/samples.h"
+#include "quant/report/report.h"
 
 /* One parameter of the run. */
 typedef struct ht_job {

@@ -16,7 +16,7 @@
 #include "base/status.h"
 #include "io/writer.h"
 #include "quant/driver.h"
-#include "quant/stage.h"
+#include "quant/transform/stage.h"
 
 /* Of every shard. */
 static const char *const output_metadata[] = {"format", "pt", NULL};

@@ -4,7 +4,7 @@
 
 #include <halftone/context.h>
 
-#include "quant/matrix.h"
+#include "quant/method/matrix.h"
 
 typedef struct matrix_case {
     ht_context *ctx;

@@ -1,5 +1,5 @@
 /* Spending a budget: against every choice there is, on small cases; large cases within the bound. */
-#include "quant/budget.h"
+#include "quant/search/budget.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -1,7 +1,7 @@
 /* Methods joined by '+': which go together, in which order, and their names.
  * SPDX-License-Identifier: BSD-3-Clause */
-#include "quant/methods.h"
-#include "quant/recipe_rules.h"
+#include "quant/method/methods.h"
+#include "quant/recipe/recipe_rules.h"
 
 #include <string.h>
 

@@ -1,7 +1,7 @@
 /* Curvature of the predictions: what it says a changed weight does to the KL divergence is what it does; the same bits
  * for any number of threads.
  * SPDX-License-Identifier: BSD-3-Clause */
-#include "quant/curvature.h"
+#include "quant/calibrate/curvature.h"
 
 #include <math.h>
 #include <stdio.h>

@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "quant/classify.h"
-#include "quant/rule_options.h"
+#include "quant/recipe/rule_options.h"
 #include "support/check.h"
 
 static char *read_page(const char *name) {

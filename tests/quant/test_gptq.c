@@ -1,6 +1,6 @@
 /* GPTQ on one matrix: worked vectors, stored cases of an f64 program, an independent slow version, and what must hold
  * for every format. */
-#include "quant/gptq.h"
+#include "quant/gptq/gptq.h"
 
 #include <math.h>
 #include <stdio.h>

@@ -1,6 +1,6 @@
 /* Grids against the formats: with the scales of a rounding to nearest, codes and planes are those of the rounding, bit
  * for bit; chosen alone, a unit gets the same scales; a search never leaves a larger error than the format's rule. */
-#include "quant/grid.h"
+#include "quant/grid/grid.h"
 
 #include <math.h>
 #include <stddef.h>

@@ -1,6 +1,6 @@
 /* HQQ: the worked vector, never worse than round to nearest by its own measure, packings, slices, bad values.
  * SPDX-License-Identifier: BSD-3-Clause */
-#include "quant/hqq.h"
+#include "quant/method/hqq.h"
 
 #include <math.h>
 #include <string.h>

@@ -1,7 +1,7 @@
 /* Searched scales under the importance of inputs: never worse than rounding to nearest by the weighted error, row by
  * row and for every format with a grid; the same codes for any threads; bad values.
  * SPDX-License-Identifier: BSD-3-Clause */
-#include "quant/imatrix.h"
+#include "quant/method/imatrix.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -1,6 +1,6 @@
 /* Latents over every grid: the first rounding gives the planes back, steps go where gradients say by neighbouring
  * values of the grid, and what is stored is what was rounded. */
-#include "quant/latent.h"
+#include "quant/calibrate/latent.h"
 
 #include <math.h>
 #include <stdlib.h>

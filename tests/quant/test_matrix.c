@@ -1,5 +1,5 @@
 /* The loss against the sum over tokens that it stands for, and rounding to nearest against the format's own. */
-#include "quant/matrix.h"
+#include "quant/method/matrix.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -1,5 +1,5 @@
 /* Statistics of inputs: worked example, independence of how rows arrive, merging, rows that are not finite. */
-#include "quant/moments.h"
+#include "quant/calibrate/moments.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -1,6 +1,6 @@
 /* Powers against the C library's, and at the edges.
  * SPDX-License-Identifier: BSD-3-Clause */
-#include "quant/power.h"
+#include "quant/transform/power.h"
 
 #include <math.h>
 

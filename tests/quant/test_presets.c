@@ -1,11 +1,11 @@
 /* Presets: every scheme has one of each name, it is what the table says, and what a user sets wins.
  * SPDX-License-Identifier: BSD-3-Clause */
-#include "quant/presets.h"
+#include "quant/recipe/presets.h"
 
 #include <stdio.h>
 #include <string.h>
 
-#include "quant/recipe_rules.h"
+#include "quant/recipe/recipe_rules.h"
 #include "support/check.h"
 
 static ht_context *ctx;

@@ -1,17 +1,17 @@
 /* Pruning: the worked vector, the choice against a plain sort, patterns, zeros that stay zeros in every format that has
  * them, the walk that makes up for them, and what is refused.
  * SPDX-License-Identifier: BSD-3-Clause */
-#include "quant/prune.h"
+#include "quant/method/prune.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/random.h"
-#include "quant/gptq.h"
-#include "quant/grid.h"
+#include "quant/gptq/gptq.h"
+#include "quant/grid/grid.h"
 #include "quant/matrix_case.h"
-#include "quant/methods.h"
+#include "quant/method/methods.h"
 #include "support/check.h"
 
 enum { ROWS = 12, COLS = 256, TOKENS = 60 };

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "quant/recipe_rules.h"
+#include "quant/recipe/recipe_rules.h"
 #include "support/check.h"
 
 static ht_context *ctx;

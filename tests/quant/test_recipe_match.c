@@ -1,6 +1,6 @@
 /* Patterns against names; rules against the tensors of a checkpoint.
  * SPDX-License-Identifier: BSD-3-Clause */
-#include "quant/recipe_rules.h"
+#include "quant/recipe/recipe_rules.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,6 +1,6 @@
 /* Rows of a run's report: kept, copied, in one order. The page and the JSON made of them: complete, escaped,
  * self-contained. SPDX-License-Identifier: BSD-3-Clause */
-#include "quant/report.h"
+#include "quant/report/report.h"
 
 #include <jansson.h>
 #include <math.h>
@@ -12,7 +12,7 @@
 #include <halftone/report.h>
 
 #include "quant/plan.h"
-#include "quant/report_page.h"
+#include "quant/report/report_page.h"
 
 #include "support/check.h"
 

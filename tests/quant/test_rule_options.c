@@ -1,6 +1,6 @@
 /* Rule options: names, values, what means something for which scheme, precedence.
  * SPDX-License-Identifier: BSD-3-Clause */
-#include "quant/rule_options.h"
+#include "quant/recipe/rule_options.h"
 
 #include "support/check.h"
 

@@ -1,6 +1,6 @@
 /* Scales of inputs: the worked vectors of SmoothQuant and AWQ, shared channels, the least loss, odd inputs.
  * SPDX-License-Identifier: BSD-3-Clause */
-#include "quant/scaling.h"
+#include "quant/transform/scaling.h"
 
 #include <math.h>
 #include <string.h>

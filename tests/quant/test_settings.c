@@ -1,11 +1,11 @@
 /* Settings of methods: names, limits, who knows what, precedence, and the way from the command line into a recipe.
  * SPDX-License-Identifier: BSD-3-Clause */
-#include "quant/settings.h"
+#include "quant/recipe/settings.h"
 
 #include <math.h>
 #include <string.h>
 
-#include "quant/recipe_rules.h"
+#include "quant/recipe/recipe_rules.h"
 #include "support/check.h"
 
 static void test_set(void) {

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "base/random.h"
-#include "quant/scaling.h"
+#include "quant/transform/scaling.h"
 #include "support/check.h"
 
 enum { COLS = 64, ROWS = 40 };

@@ -1,7 +1,7 @@
 /* Transforms leave a model as it is: logits of a rotated or smoothed float model against those of the original, for
  * every family; what cannot be transformed is refused; a run with transforms from end to end.
  * SPDX-License-Identifier: BSD-3-Clause */
-#include "quant/transform.h"
+#include "quant/transform/transform.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -14,8 +14,8 @@
 
 #include "base/random.h"
 #include "calibrated.h"
-#include "quant/rotate.h"
-#include "quant/stage.h"
+#include "quant/transform/rotate.h"
+#include "quant/transform/stage.h"
 #include "support/check.h"
 
 static const char *const NAMES[] = {"llama", "llama-rope3", "llama-bias-tied", "mistral-window",
