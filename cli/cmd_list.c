@@ -103,7 +103,7 @@ static void print_presets(void) {
                                          {"schemes (the first row that fits)", 0, 0},
                                          {"methods", 0, 0},
                                          {"settings", 0, 0},
-                                         {"mode", 0, 0}};
+                                         {"calibration", 0, 0}};
     ht_preset_info preset;
     cli_table *table = cli_table_create(columns, 5);
     for (size_t i = 0; ht_preset_list(i, &preset); i++) {
@@ -111,7 +111,7 @@ static void print_presets(void) {
         cli_cell(table, "%s", preset.schemes);
         cli_cell(table, "%s", preset.method);
         cli_cell(table, "%s", preset.set);
-        cli_cell(table, "%s", preset.mode);
+        cli_cell(table, "%s", preset.calibration);
     }
     putchar('\n');
     cli_table_print(table, stdout);
@@ -123,7 +123,7 @@ static json_t *presets_json(void) {
     for (size_t i = 0; ht_preset_list(i, &preset); i++)
         json_array_append_new(presets,
                               json_pack("{s:s, s:s, s:s, s:s, s:s}", "name", preset.name, "schemes", preset.schemes,
-                                        "method", preset.method, "set", preset.set, "mode", preset.mode));
+                                        "method", preset.method, "set", preset.set, "calibration", preset.calibration));
     return presets;
 }
 

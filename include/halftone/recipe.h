@@ -71,9 +71,9 @@ HT_API int ht_setting_list(const char *method, size_t index, ht_setting_info *ou
 typedef struct ht_preset_info {
     const char *name;
     const char *schemes;
-    const char *method; /* "smooth+gptq" */
-    const char *set;    /* "gptaq=0.5 input_rule=even"; "" */
-    const char *mode;   /* of calibration; "": the default */
+    const char *method;      /* "smooth+gptq" */
+    const char *set;         /* "gptaq=0.5 input_rule=even"; "" */
+    const char *calibration; /* "held_out=16 mode=sequential"; "": the defaults */
 } ht_preset_info;
 /* Rows of the table of presets, the first that fits a scheme counts; 0 past the last. */
 HT_API int ht_preset_list(size_t index, ht_preset_info *out);

@@ -48,11 +48,11 @@ static void test_same_settings(void) {
     ht_preset_info row;
     for (size_t i = 0; ht_preset_list(i, &row); i++) {
         CHECK(ht_preset_word(row.name) != NULL);
-        CHECK(!*row.mode || ht_calibration_mode_find(row.mode) != HT_CALIBRATE_DEFAULT);
     }
     ht_recipe *line, *file;
-    static const char yaml[] = "version: 1\nmethod: best\npreset: mxfp4\n";
-    REQUIRE_OK(ht_recipe_for_scheme(ctx, "mxfp4", "best", &line));
+    static const char yaml[] = "version: 1\nmethod: best\npreset: mxfp4-w\n";
+    REQUIRE_OK(ht_recipe_for_scheme(ctx, "mxfp4-w", "best", &line));
+    CHECK(line->calibration.held_out > 0);
     REQUIRE_OK(ht_recipe_parse(ctx, yaml, strlen(yaml), &file));
     for (size_t i = 0; i < HT_SETTING_COUNT; i++) {
         double a = line->rule[0].settings.value[i], b = file->rule[0].settings.value[i];
@@ -60,6 +60,7 @@ static void test_same_settings(void) {
     }
     CHECK(memcmp(&line->rule[0].options, &file->rule[0].options, sizeof line->rule[0].options) == 0);
     CHECK_INT(line->calibration.mode, file->calibration.mode);
+    CHECK_INT(line->calibration.held_out, file->calibration.held_out);
     ht_recipe_close(line);
     ht_recipe_close(file);
 }
@@ -68,7 +69,7 @@ static void test_user_wins(void) {
     static const char *const set[] = {"hessian=float", "damp=0.25", NULL};
     static const char yaml[] = "version: 1\n"
                                "options: {damp: 0.25}\n"
-                               "calibration: {mode: non-sequential}\n"
+                               "calibration: {mode: non-sequential, held_out: 3}\n"
                                "rules:\n"
                                "  - match: linear\n"
                                "    scheme: mxfp4\n"
@@ -84,6 +85,7 @@ static void test_user_wins(void) {
     CHECK_NEAR(settings.value[HT_SETTING_HESSIAN], HT_HESSIAN_FLOAT, 0);
     CHECK_NEAR(settings.value[HT_SETTING_DAMP], 0.25, 0);
     CHECK_INT(recipe->calibration.mode, HT_CALIBRATE_NON_SEQUENTIAL);
+    CHECK_INT(recipe->calibration.held_out, 3);
     ht_recipe_close(recipe);
 }
 

@@ -15,15 +15,14 @@
 enum { WORD = 64 };
 
 static const ht_preset presets[] = {
-    {"best", "mxfp4-w", "gptq", "gptaq=0.5 fisher=0.9 sweeps=8", NULL},
-    {"best", "nvfp4-w", "smooth+gptq", "gptaq=0.5", NULL},
-    {"best", "mxfp4 nvfp4 mxfp8 fp8", "smooth+gptq", "hessian=quantized gptaq=0.5", NULL},
-    {"best", "mxfp4-a8 fp8-tensor fp8-block int8 int?-a8", "gptq", "hessian=quantized", NULL},
-    {"best", "nf4 q8_0 bf16", "rtn", "", NULL},
-    {"best", "*", "gptq", "gptaq=0.5", NULL},
-    {"fast", "mxfp4 nvfp4 mxfp8 fp8 mxfp4-a8 fp8-tensor fp8-block int8 int?-a8", "gptq", "hessian=quantized", NULL},
-    {"fast", "nf4 q8_0 bf16", "rtn", "", NULL},
-    {"fast", "*", "gptq", "", NULL},
+    {"best", "nvfp4-w", "smooth+gptq+autoround", "gptaq=0.5", "held_out=16"},
+    {"best", "mxfp4 nvfp4 mxfp8 fp8", "smooth+gptq", "hessian=quantized gptaq=0.5", ""},
+    {"best", "mxfp4-a8 fp8-tensor fp8-block int8 int?-a8", "gptq", "hessian=quantized", ""},
+    {"best", "nf4 q8_0 bf16", "rtn", "", ""},
+    {"best", "*", "gptq+autoround", "gptaq=0.5", "held_out=16"},
+    {"fast", "mxfp4 nvfp4 mxfp8 fp8 mxfp4-a8 fp8-tensor fp8-block int8 int?-a8", "gptq", "hessian=quantized", ""},
+    {"fast", "nf4 q8_0 bf16", "rtn", "", ""},
+    {"fast", "*", "gptq", "", ""},
 };
 
 enum { PRESETS = sizeof presets / sizeof *presets };
@@ -76,6 +75,21 @@ ht_status ht_preset_apply(const ht_preset *preset, ht_chain *chain, ht_settings 
     return HT_OK;
 }
 
+ht_status ht_preset_calibrate(const ht_preset *preset, ht_calibration_options *calibration) {
+    ht_calibration_options own = {0};
+    char word[WORD];
+    for (const char *at = preset->calibration; next_word(&at, word);) {
+        char *value = strchr(word, '=');
+        *value++ = '\0'; /* the table is ours */
+        HT_TRY(ht_calibration_set(&own, word, value));
+    }
+    if (!calibration->mode)
+        calibration->mode = own.mode;
+    if (!calibration->held_out)
+        calibration->held_out = own.held_out;
+    return HT_OK;
+}
+
 int ht_preset_list(size_t index, ht_preset_info *out) {
     if (index >= PRESETS)
         return 0;
@@ -84,6 +98,6 @@ int ht_preset_list(size_t index, ht_preset_info *out) {
                             .schemes = preset->scheme,
                             .method = preset->method,
                             .set = preset->set,
-                            .mode = preset->mode ? preset->mode : ""};
+                            .calibration = preset->calibration};
     return 1;
 }

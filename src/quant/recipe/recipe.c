@@ -393,10 +393,10 @@ static ht_status apply_preset(reader *r, ht_rule *rule) {
     for (size_t i = 0; i < HT_OPTION_COUNT; i++)
         if (recipe->options.value[i] == HT_OPTION_UNSET)
             rule->options.value[i] = options.value[i];
-    if (preset->mode && !recipe->calibration.mode)
-        recipe->calibration.mode = ht_calibration_mode_find(preset->mode);
-    recipe->presets = ht_arena_printf(&recipe->arena, "%s%s of %s: %s%s%s\n", recipe->presets, preset->name,
-                                      rule->scheme.name, preset->method, *preset->set ? " " : "", preset->set);
+    HT_TRY(ht_preset_calibrate(preset, &recipe->calibration));
+    recipe->presets = ht_arena_printf(&recipe->arena, "%s%s of %s: %s%s%s%s%s\n", recipe->presets, preset->name,
+                                      rule->scheme.name, preset->method, *preset->set ? " " : "", preset->set,
+                                      *preset->calibration ? " " : "", preset->calibration);
     return recipe->presets ? HT_OK : HT_ERR_MEMORY;
 }
 

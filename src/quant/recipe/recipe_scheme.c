@@ -84,13 +84,21 @@ static ht_status choose_method(chosen *c, const char *method) {
     return ht_chain_parse(c->preset ? c->preset->method : method, &c->chain);
 }
 
-/* Lines before the rule: what it was called, and the mode that a preset asks for. */
+/* Lines before the rule: what it was called, and how a preset is calibrated ("mode=sequential held_out=16"). */
 static void write_head(const chosen *c, ht_text *yaml) {
     if (c->preset)
         ht_text_printf(yaml, "# method %s\n", c->preset->name);
     ht_text_printf(yaml, "version: 1\n");
-    if (c->preset && c->preset->mode)
-        ht_text_printf(yaml, "calibration: {mode: %s}\n", c->preset->mode);
+    if (!c->preset || !*c->preset->calibration)
+        return;
+    const char *separator = "calibration: {";
+    for (const char *at = c->preset->calibration; *at; at += strspn(at, " ")) {
+        size_t name = strcspn(at, "="), length = strcspn(at, " ");
+        ht_text_printf(yaml, "%s%.*s: %.*s", separator, (int)name, at, (int)(length - name - 1), at + name + 1);
+        separator = ", ";
+        at += length;
+    }
+    ht_text_printf(yaml, "}\n");
 }
 
 ht_status ht_recipe_for_settings(ht_context *ctx, const char *scheme, const char *method, const char *const *set,
