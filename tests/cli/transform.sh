@@ -26,5 +26,6 @@ check ! -e four
 expect 2 halftone quantize "$MODEL" -o out --scheme int4 --method smooth
 expect 2 halftone quantize "$MODEL" -o out --scheme int4 --method gptq+smooth
 expect 2 halftone quantize "$MODEL" -o out --scheme int4 --method smooth+awq
-expect 2 halftone quantize "$MODEL" -o out --scheme int4 --method smooth --set placement=apply
+expect 2 halftone quantize "$MODEL" -o out --scheme int4 --method smooth --set placement=beside
+expect 1 halftone quantize "$MODEL" -o out --scheme int4 --method smooth --set placement=apply
 check ! -e out

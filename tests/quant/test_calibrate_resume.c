@@ -72,7 +72,7 @@ static void test_killed(void) {
         takes[kind] = (unsigned)(1e6 * (seconds_now() - start)) + 1000;
     }
     size_t kills = 0, gone_on = 0;
-    for (size_t round = 0; kills < KILLS && round < 40; round++) {
+    for (size_t round = 0; kills < KILLS && round < 60; round++) {
         calibrated run = kind_of_run(round % KINDS);
         const char *out = check_fresh();
         size_t before = kills;
@@ -83,6 +83,8 @@ static void test_killed(void) {
             unsigned patience = kills < before + KILLS_A_ROUND ? some : 0;
             done = run_and_kill(&run, input, out, patience);
             kills += !done;
+            if (done && patience) /* the machine has less to do than when the whole run was timed */
+                takes[round % KINDS] -= takes[round % KINDS] / 3;
         }
         gone_on += kills > before;
         CHECK(calibrated_same(whole[round % KINDS], out));
