@@ -16,7 +16,7 @@ static int make_weight(const char *name, size_t batch, size_t rows, size_t cols,
     for (int p = 0; p < HT_PLANE_COUNT; p++) {
         size_t bytes = ht_format_plane_bytes(&weight->format, (ht_plane)p, rows, cols), shape[2];
         ht_dtype dtype = ht_format_plane_shape(&weight->format, (ht_plane)p, rows, cols, shape);
-        uint8_t *plane = malloc(bytes * batch + 1);
+        uint8_t *plane = malloc(bytes ? bytes * batch : 1); /* not a byte more */
         for (size_t i = 0; i < bytes * batch; i++)
             plane[i] = (uint8_t)ht_random_u32(9, (uint64_t)p, i);
         for (size_t i = 0; (p == HT_PLANE_SCALES2 || p == HT_PLANE_GLOBAL) && i < bytes * batch / 4; i++)

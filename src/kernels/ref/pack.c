@@ -121,13 +121,14 @@ static int pack_scale(const ht_packed *packed, const ht_weight *weight, const ht
 
 static int pack_chunk_scales(const ht_packed *packed, const ht_weight *weight, const ht_planes *planes, size_t panel,
                              size_t c, uint8_t *chunk) {
-    size_t groups = (ht_packed_chunk_width(packed, c) + packed->group - 1) / packed->group;
+    size_t first = c * (HT_KCHUNK / packed->group), groups = (weight->cols + packed->group - 1) / packed->group - first;
+    if (groups > HT_KCHUNK / packed->group)
+        groups = HT_KCHUNK / packed->group; /* a group of a padded block has the scale 0 */
     memset(chunk, 0, packed->scale_bytes + packed->zero_bytes);
     for (size_t g = 0; g < groups; g++)
         for (size_t column = 0; column < HT_PANEL; column++) {
             size_t row = panel * HT_PANEL + column;
-            if (row < weight->rows && !pack_scale(packed, weight, planes,
-                                                  scale_index(packed, weight, row, c * (HT_KCHUNK / packed->group) + g),
+            if (row < weight->rows && !pack_scale(packed, weight, planes, scale_index(packed, weight, row, first + g),
                                                   g * HT_PANEL + column, chunk))
                 return 0;
         }
