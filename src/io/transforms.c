@@ -84,30 +84,16 @@ void ht_fold_claim_scales(ht_fold *fold) {
             fold->folded[i] = 1;
 }
 
-static ht_parameter *find(const ht_fold *fold, const char *name, size_t length) {
-    size_t low = 0, high = fold->checkpoint->parameter_count;
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-        ht_parameter *parameter = &fold->checkpoint->parameters[middle];
-        int order = strncmp(parameter->name, name, length);
-        if (order == 0)
-            order = parameter->name[length] != '\0';
-        if (order == 0)
-            return parameter;
-        if (order < 0)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return NULL;
-}
-
 static ht_status take_scale(ht_fold *fold, size_t index, size_t length) {
     const ht_stored_tensor *tensor = &fold->checkpoint->tensors[index];
-    ht_parameter *parameter = find(fold, tensor->name, length);
-    if (!parameter)
+    const char *owner = ht_arena_string(&fold->checkpoint->arena, tensor->name, length);
+    if (!owner)
+        return HT_ERR_MEMORY;
+    const ht_parameter *found = ht_checkpoint_find_parameter(fold->checkpoint, owner);
+    if (!found)
         return ht_fail(HT_ERR_CORRUPT, "%s: tensor %s scales the inputs of a parameter that is not there",
                        fold->checkpoint->path, tensor->name);
+    ht_parameter *parameter = &fold->checkpoint->parameters[found - fold->checkpoint->parameters];
     const ht_weight *weight = &parameter->weight;
     size_t count = weight->batch * weight->cols;
     if (parameter->rank < 2 || tensor->dtype != HT_F32 || tensor->bytes != count * sizeof(float))

@@ -70,13 +70,13 @@ static void clip(float *x, size_t n, float limit) {
     }
 }
 
-static void norm_heads(const ht_pass *pass, float *x, size_t heads, const float *weight) {
-    const ht_decoder_config *c = &pass->model->config;
+void ht_norm_heads(const ht_model *model, float *x, size_t heads, const float *weight) {
+    const ht_decoder_config *c = &model->config;
     int whole = c->architecture->qk_norm == HT_QK_NORM_WHOLE;
     size_t each = whole ? heads * c->head_dim : c->head_dim;
     for (size_t h = 0; h < (whole ? 1 : heads); h++)
-        pass->model->kernels.of[HT_OPERATION_RMSNORM].rmsnorm(x + h * each, weight, each, (float)c->norm_epsilon,
-                                                              x + h * each);
+        model->kernels.of[HT_OPERATION_RMSNORM].rmsnorm(x + h * each, weight, each, (float)c->norm_epsilon,
+                                                        x + h * each);
 }
 
 /* Norms, rotation and scale of q and k; k and v go to the cache. */
@@ -90,8 +90,8 @@ static void place_rows(void *arg, size_t row, size_t count) {
     for (size_t i = row; i < row + count; i++) {
         float *q = pass->model->act.qkv + i * width, *k = q + q_width, *v = k + c->kv_heads * d;
         if (pass->layer->q_norm) {
-            norm_heads(pass, q, c->heads, pass->layer->q_norm);
-            norm_heads(pass, k, c->kv_heads, pass->layer->k_norm);
+            ht_norm_heads(pass->model, q, c->heads, pass->layer->q_norm);
+            ht_norm_heads(pass->model, k, c->kv_heads, pass->layer->k_norm);
         }
         if (c->clip_qkv > 0)
             clip(q, width, (float)c->clip_qkv);
@@ -168,6 +168,8 @@ static ht_status attend(ht_pass *pass) {
 struct gate {
     const ht_model *model;
     const ht_layer *layer;
+    const float *gate_up;
+    float *gated;
 };
 
 static void gate_some(void *arg, size_t row, size_t count) {
@@ -175,14 +177,14 @@ static void gate_some(void *arg, size_t row, size_t count) {
     const ht_projection *both = &gate->layer->gate_up;
     size_t wide = both->width / 2, up = both->interleaved ? 1 : wide, step = both->interleaved ? 2 : 1;
     for (size_t i = row; i < row + count; i++) {
-        const float *x = gate->model->act.gate_up + i * both->width;
+        const float *x = gate->gate_up + i * both->width;
         gate->model->kernels.of[HT_OPERATION_GATE].gate(&gate->model->config.gate, x, x + up, step, wide,
-                                                        gate->model->act.gated + i * wide);
+                                                        gate->gated + i * wide);
     }
 }
 
-ht_status ht_gate_rows(ht_model *model, const ht_layer *layer, size_t rows) {
-    struct gate gate = {.model = model, .layer = layer};
+ht_status ht_gate_rows(const ht_model *model, const ht_layer *layer, const float *gate_up, size_t rows, float *gated) {
+    struct gate gate = {.model = model, .layer = layer, .gate_up = gate_up, .gated = gated};
     return ht_for_rows(model->ctx, rows, gate_some, &gate);
 }
 
@@ -193,7 +195,7 @@ static ht_status mlp(ht_pass *pass) {
     HT_TRY(project(pass, HT_SITE_GATE_UP, &pass->layer->gate_up, model->act.normed, model->act.gate_up));
     if (pass->stopped)
         return HT_OK;
-    HT_TRY(ht_gate_rows(model, pass->layer, pass->m));
+    HT_TRY(ht_gate_rows(model, pass->layer, model->act.gate_up, pass->m, model->act.gated));
     return project(pass, HT_SITE_DOWN, &pass->layer->down, model->act.gated, model->act.out);
 }
 

@@ -128,8 +128,10 @@ ht_status ht_experts_pass(ht_pass *pass);
  * [experts]: the router's; changed. */
 void ht_experts_route(const ht_model *model, float *score, size_t slots, int32_t *chosen, float *share);
 
-/* act.gated = gate(act.gate_up) for `rows` rows. */
-ht_status ht_gate_rows(ht_model *model, const ht_layer *layer, size_t rows);
+/* gated [rows, width / 2] = the gate of gate_up [rows, width], width that of the layer's gate and up. */
+ht_status ht_gate_rows(const ht_model *model, const ht_layer *layer, const float *gate_up, size_t rows, float *gated);
+/* x [heads, head_dim] of q or k, each head (or all of them as one) through its norm, in place. */
+void ht_norm_heads(const ht_model *model, float *x, size_t heads, const float *weight);
 
 /* A sequence whose cache holds `layers` layers. */
 ht_status ht_sequence_create_for(ht_model *model, size_t capacity, size_t layers, ht_sequence **out);

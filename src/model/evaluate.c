@@ -66,19 +66,15 @@ static void score_row(struct evaluation *e, struct side *side, size_t row) {
         side->best[row] = -1;
 }
 
-/* KL of one position, with `exponential` as the base model left it. Tokens whose share of it is below f32 add nothing.
- */
+static ht_log_softmax prediction(const struct side *side, size_t row) {
+    return (ht_log_softmax){side->logits + row * side->model->config.vocabulary, side->max[row], side->logsum[row]};
+}
+
+/* KL of one position, with `exponential` as the base model left it. */
 static double divergence(const struct evaluation *e, size_t row) {
-    const struct side *model = &e->side[0], *base = &e->side[1];
-    size_t vocabulary = model->model->config.vocabulary;
-    const float *x = model->logits + row * vocabulary, *y = base->logits + row * vocabulary;
-    const float *weight = e->exponential + row * vocabulary;
-    float x_max = model->max[row], y_max = base->max[row];
-    double sum = 0;
-    for (size_t i = 0; i < vocabulary; i++)
-        if (weight[i] > 0)
-            sum += (double)(weight[i] * ((y[i] - y_max) - (x[i] - x_max)));
-    return sum * exp(-base->logsum[row]) + model->logsum[row] - base->logsum[row];
+    ht_log_softmax model = prediction(&e->side[0], row), base = prediction(&e->side[1], row);
+    size_t vocabulary = e->side[0].model->config.vocabulary;
+    return ht_divergence(&model, &base, e->exponential + row * vocabulary, vocabulary);
 }
 
 static void score_rows(void *arg, size_t row, size_t count) {

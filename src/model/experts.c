@@ -175,7 +175,7 @@ static ht_status run_layer(struct experts *x, ht_linear_job *jobs) {
     HT_TRY(run_experts(x, HT_SITE_GATE_UP, &x->layer->gate_up, act->gathered, act->gate_up, jobs));
     if (x->pass->stopped)
         return HT_OK;
-    HT_TRY(ht_gate_rows(model, x->layer, x->m * x->slots));
+    HT_TRY(ht_gate_rows(model, x->layer, act->gate_up, x->m * x->slots, act->gated));
     HT_TRY(run_experts(x, HT_SITE_DOWN, &x->layer->down, act->gated, act->expert_out, jobs));
     return x->pass->stopped ? HT_OK : ht_for_rows(model->ctx, x->m, combine_rows, x);
 }

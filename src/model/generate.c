@@ -14,7 +14,7 @@ struct generation {
     ht_sequence *sequence;
     const ht_generate_options *options;
     float *logits;
-    ht_candidate *candidates;
+    ht_token_choice *candidates;
 };
 
 static int is_end(const ht_decoder_config *config, int32_t id) {

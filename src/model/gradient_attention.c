@@ -27,13 +27,6 @@ static size_t norm_width(const ht_tape *tape, size_t heads) {
     return c->architecture->qk_norm == HT_QK_NORM_WHOLE ? heads * c->head_dim : c->head_dim;
 }
 
-static void norm_heads(const ht_tape *tape, float *x, size_t heads, const float *weight) {
-    size_t each = norm_width(tape, heads), all = heads * tape->model->config.head_dim;
-    for (size_t at = 0; at < all; at += each)
-        tape->model->kernels.of[HT_OPERATION_RMSNORM].rmsnorm(x + at, weight, each,
-                                                              (float)tape->model->config.norm_epsilon, x + at);
-}
-
 static void norm_heads_back(const ht_tape *tape, const float *x, size_t heads, const float *weight, float *dx) {
     size_t each = norm_width(tape, heads), all = heads * tape->model->config.head_dim;
     for (size_t at = 0; at < all; at += each)
@@ -54,8 +47,8 @@ static void place_rows(void *arg, size_t row, size_t count) {
         float *q = tape->heads + i * width, *k = q + q_width;
         memcpy(q, tape->heads_in + i * width, width * sizeof *q);
         if (tape->layer->q_norm) {
-            norm_heads(tape, q, c->heads, tape->layer->q_norm);
-            norm_heads(tape, k, c->kv_heads, tape->layer->k_norm);
+            ht_norm_heads(tape->model, q, c->heads, tape->layer->q_norm);
+            ht_norm_heads(tape->model, k, c->kv_heads, tape->layer->k_norm);
         }
         if (c->clip_qkv > 0)
             memcpy(tape->unclipped + i * width, q, width * sizeof *q);

@@ -14,17 +14,6 @@
 
 /* --- the gate -------------------------------------------------------------------------------------------------- */
 
-static void gate_some(void *arg, size_t row, size_t count) {
-    const ht_tape *tape = arg;
-    const ht_projection *both = &tape->layer->gate_up;
-    size_t wide = both->width / 2, up = both->interleaved ? 1 : wide, step = both->interleaved ? 2 : 1;
-    for (size_t i = row; i < row + count; i++) {
-        const float *x = tape->gate_up + i * both->width;
-        tape->model->kernels.of[HT_OPERATION_GATE].gate(&tape->model->config.gate, x, x + up, step, wide,
-                                                        tape->gated + i * wide);
-    }
-}
-
 static void gate_some_back(void *arg, size_t row, size_t count) {
     const ht_tape *tape = arg;
     const ht_projection *both = &tape->layer->gate_up;
@@ -158,7 +147,7 @@ static ht_status run_experts(ht_tape *tape) {
             HT_TRY(ht_tape_project(tape, HT_SITE_GATE_UP, e, tape->gathered + row * hidden, row, rows,
                                    tape->gate_up + row * layer->gate_up.width, layer->gate_up.width));
     }
-    HT_TRY(ht_for_rows(tape->ctx, tape->rows * tape->slots, gate_some, tape));
+    HT_TRY(ht_gate_rows(tape->model, tape->layer, tape->gate_up, tape->rows * tape->slots, tape->gated));
     for (size_t e = 0; e < experts; e++) {
         size_t row = tape->begin[e], rows = tape->begin[e + 1] - row;
         if (rows)
@@ -203,7 +192,7 @@ ht_status ht_tape_mlp(ht_tape *tape) {
     if (tape->layer->sparse)
         return run_experts(tape);
     HT_TRY(ht_tape_project(tape, HT_SITE_GATE_UP, 0, tape->mlp_normed, 0, tape->rows, tape->gate_up, width));
-    HT_TRY(ht_for_rows(tape->ctx, tape->rows, gate_some, tape));
+    HT_TRY(ht_gate_rows(tape->model, tape->layer, tape->gate_up, tape->rows, tape->gated));
     return ht_tape_project(tape, HT_SITE_DOWN, 0, tape->gated, 0, tape->rows, tape->mlp, hidden);
 }
 

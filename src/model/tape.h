@@ -27,7 +27,7 @@ struct ht_tape {
     float *mlp_normed, *gate_up, *gated, *mlp;
     float *input[HT_SITE_COUNT]; /* inputs of a site, transformed and quantized */
     float *logits, *share, *gathered, *expert_out;
-    int32_t *chosen, *slot, *token;
+    int32_t *chosen, *slot;
     size_t *begin;       /* [experts + 1] first gathered row of each */
     ht_gradient_fn *see; /* may be NULL */
     void *see_user;

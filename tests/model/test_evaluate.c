@@ -212,7 +212,7 @@ static void test_generate(void) {
 
 static void test_sampling(void) {
     float logits[5] = {1, 3, 3, -INFINITY, 2};
-    ht_candidate scratch[5];
+    ht_token_choice scratch[5];
     CHECK_INT(ht_argmax(logits, 5), 1); /* the lower id of a tie */
     ht_sampling sampling = {.temperature = 1, .top_p = 1, .top_k = 2, .seed = 1};
     int seen[5] = {0};

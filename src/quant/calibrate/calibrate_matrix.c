@@ -38,11 +38,10 @@ size_t ht_matrix_bytes(const ht_calibrator *c) {
     size_t most = 0, largest = 0, threads = ht_context_threads(c->ctx);
     for (size_t i = 0; i < c->exchange_count; i++) {
         const ht_job *job = &c->run->plan->job[c->exchange[i].job];
-        const ht_method *method = job->rule->method;
-        size_t rows = job->layout->rows, cols = job->layout->cols, bytes = ht_matrix_loss_bytes(rows, cols);
+        size_t rows = job->layout->rows, cols = job->layout->cols;
+        size_t bytes =
+            ht_method_matrix_bytes(job->rule->method, &job->layout->format, &job->settings, rows, cols, threads);
         size_t panels = ht_dense_bytes(cols, cols, HT_MOMENTS_BLOCK); /* while statistics are taken */
-        if (method->matrix && method->bytes)
-            bytes = method->bytes(&job->layout->format, &job->settings, rows, cols, threads);
         most = bytes > most ? bytes : most;
         most = panels > most ? panels : most;
         largest = rows * cols > largest ? rows * cols : largest;

@@ -3,8 +3,8 @@
  *     four samples:  embed -> block 0 -> ... -> block n    rows kept before every block
  *                    gradient of the head -> back through block n, ..., 0; on the way dy of every linear is added up
  *
- * Each block is decoded to f32, passed again with everything kept (block_gradient.h) and gone back through; so memory
- * holds one block, whatever the model's depth.
+ * Each block is decoded to f32, passed again with everything kept (block_gradient.h) and gone back through: memory
+ * holds the matrices and the pass of one block, and the rows of GROUP samples before every block.
  * SPDX-License-Identifier: BSD-3-Clause */
 #include "quant/calibrate/curvature.h"
 

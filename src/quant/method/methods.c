@@ -9,8 +9,8 @@
 #include "quant/gptq/gptq.h"
 #include "quant/method/hqq.h"
 #include "quant/method/imatrix.h"
-#include "quant/recipe/presets.h"
 #include "quant/method/prune.h"
+#include "quant/recipe/presets.h"
 #include "quant/transform/scaling.h"
 
 static unsigned range_and_mean(const ht_settings *settings) {
@@ -82,6 +82,12 @@ enum { METHODS = sizeof methods / sizeof *methods };
 
 const ht_list_item *ht_method_list(size_t index) {
     return index < METHODS ? &methods[index].item : NULL;
+}
+
+size_t ht_method_matrix_bytes(const ht_method *method, const ht_format *format, const ht_settings *settings,
+                              size_t rows, size_t cols, size_t threads) {
+    return method->matrix && method->bytes ? method->bytes(format, settings, rows, cols, threads)
+                                           : ht_matrix_loss_bytes(rows, cols);
 }
 
 ht_status ht_method_find(const char *name, const ht_method **out) {

@@ -53,6 +53,11 @@ typedef struct ht_method {
     int mixes;                                                                   /* stage INPUTS: input_blocks.h */
 } ht_method;
 
+/* Most bytes that the work on a matrix allocates beside its weights, decoded weights and planes: the method's own, or
+ * those of the loss that is reported. */
+size_t ht_method_matrix_bytes(const ht_method *method, const ht_format *format, const ht_settings *settings,
+                              size_t rows, size_t cols, size_t threads);
+
 /* Methods of a rule, by stage; the rounding one is always there. Stages are done from the last to the first. */
 typedef struct ht_chain {
     char name[64];      /* canonical: "smooth+gptq", "rtn" */

@@ -117,6 +117,8 @@ void ht_search_progress(ht_measurement *m, const char *item, uint64_t done);
 
 /* Every candidate on the matrices of the sites at work. */
 ht_status ht_search_matrices(ht_measurement *m);
+/* Most bytes that takes, of any matrix of the layer under any candidate, with the sums of its inputs' statistics. */
+size_t ht_search_matrix_bytes(const ht_measurement *m);
 
 /* --- search_exchange.c ------------------------------------------------------------------------------------------- */
 

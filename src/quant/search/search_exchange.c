@@ -15,6 +15,7 @@
 
 #include "base/context.h"
 #include "base/status.h"
+#include "model/sampling.h"
 #include "quant/search/search.h"
 
 enum { SLICE_BYTES = 16 << 20, LEAST_SLICE = 8 };
@@ -35,13 +36,11 @@ static void diverge_rows(void *arg, size_t first, size_t count) {
     ht_softmax_fn *softmax = s->m->model->kernels.of[HT_OPERATION_SOFTMAX].softmax;
     for (size_t r = first; r < first + count; r++) {
         const float *x = s->logits + r * vocabulary, *y = s->base + r * vocabulary;
-        float *weight = s->weight + r * vocabulary, x_max, y_max;
-        double x_sum = softmax(x, vocabulary, -INFINITY, weight, &x_max);
-        double y_sum = softmax(y, vocabulary, -INFINITY, weight, &y_max), sum = 0;
-        for (size_t i = 0; i < vocabulary; i++)
-            if (weight[i] > 0)
-                sum += (double)(weight[i] * ((y[i] - y_max) - (x[i] - x_max)));
-        s->kl[r] = sum / y_sum + log(x_sum) - log(y_sum);
+        float *weight = s->weight + r * vocabulary;
+        ht_log_softmax p = {.logits = x}, q = {.logits = y};
+        p.logsum = log(softmax(x, vocabulary, -INFINITY, weight, &p.max));
+        q.logsum = log(softmax(y, vocabulary, -INFINITY, weight, &q.max)); /* leaves q's weights */
+        s->kl[r] = ht_divergence(&p, &q, weight, vocabulary);
     }
 }
 

@@ -15,6 +15,7 @@
 #include "base/context.h"
 #include "base/status.h"
 #include "ops/cast.h"
+#include "ops/dense.h"
 #include "quant/decode.h"
 #include "quant/method/matrix.h"
 #include "quant/search/search.h"
@@ -80,11 +81,15 @@ static size_t plane_bytes(const ht_layout *layout, int plane) {
     return (bytes + ALIGN - 1) / ALIGN * ALIGN;
 }
 
-static ht_status open_planes(ht_context *ctx, const ht_layout *layout, char **memory, ht_planes *planes) {
+static size_t planes_bytes(const ht_layout *layout) {
     size_t total = 0;
     for (int plane = 0; plane < HT_PLANE_COUNT; plane++)
         total += plane_bytes(layout, plane);
-    HT_TRY(ht_allocate(ctx, total, 1, "quantized weights", memory));
+    return total;
+}
+
+static ht_status open_planes(ht_context *ctx, const ht_layout *layout, char **memory, ht_planes *planes) {
+    HT_TRY(ht_allocate(ctx, planes_bytes(layout), 1, "quantized weights", memory));
     char *next = *memory;
     for (int plane = 0; plane < HT_PLANE_COUNT; plane++) {
         planes->plane[plane] = plane_bytes(layout, plane) ? next : NULL;
@@ -202,13 +207,38 @@ static ht_status measure_matrix(ht_measurement *m, const ht_search_matrix *matri
     return HT_OK;
 }
 
-ht_status ht_search_matrices(ht_measurement *m) {
+static size_t largest_matrix(const ht_measurement *m) {
     size_t values = 0;
-    float *weight = NULL, *decoded = NULL;
     for (size_t i = 0; i < m->matrices; i++) {
         const ht_weight *w = &ht_checkpoint_parameter(m->search->checkpoint, m->matrix[i].parameter)->weight;
         values = w->rows * w->cols > values ? w->rows * w->cols : values;
     }
+    return values;
+}
+
+size_t ht_search_matrix_bytes(const ht_measurement *m) {
+    size_t most = 0, threads = ht_context_threads(m->ctx);
+    for (size_t i = 0; i < m->matrices; i++) {
+        size_t cols = ht_checkpoint_parameter(m->search->checkpoint, m->matrix[i].parameter)->weight.cols;
+        size_t panels = ht_dense_bytes(cols, cols, HT_MOMENTS_BLOCK); /* while statistics are taken */
+        most = panels > most ? panels : most;
+        for (size_t c = 0; c < m->search->candidates; c++) {
+            const ht_plan *plan = m->search->candidate[c].plan;
+            const ht_job *job = plan ? &plan->job[m->matrix[i].parameter] : NULL;
+            if (!job || !job->layout)
+                continue;
+            size_t bytes = planes_bytes(job->layout) + ht_method_matrix_bytes(job->rule->method, &job->layout->format,
+                                                                              &job->settings, job->layout->rows,
+                                                                              job->layout->cols, threads);
+            most = bytes > most ? bytes : most;
+        }
+    }
+    return most + 2 * largest_matrix(m) * sizeof(float);
+}
+
+ht_status ht_search_matrices(ht_measurement *m) {
+    size_t values = largest_matrix(m);
+    float *weight = NULL, *decoded = NULL;
     ht_status status = ht_allocate_raw(m->ctx, values, sizeof *weight, "weights of a matrix", &weight);
     if (status == HT_OK)
         status = ht_allocate_raw(m->ctx, values, sizeof *decoded, "decoded weights of a matrix", &decoded);

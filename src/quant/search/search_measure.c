@@ -127,19 +127,6 @@ static ht_status see(void *user, const ht_site_rows *rows) {
     return HT_OK;
 }
 
-/* Bytes of the work on one matrix of the layer: weights, decoded, and what a method takes. */
-static size_t matrix_bytes(const ht_measurement *m) {
-    size_t most = 0;
-    for (size_t i = 0; i < m->matrices; i++) {
-        const ht_weight *weight = &ht_checkpoint_parameter(m->search->checkpoint, m->matrix[i].parameter)->weight;
-        size_t rows = weight->rows, cols = weight->cols;
-        size_t values = rows * cols * 6 + (wanted(m->search) == HT_MOMENT_SECOND ? cols * cols * 4 : 0);
-        values += (rows + cols) * 512;
-        most = values > most ? values : most;
-    }
-    return most * sizeof(float);
-}
-
 /* Exchanges hold every unit of a layer in f32. */
 static size_t exchange_bytes(const ht_measurement *m) {
     size_t values = 0;
@@ -155,7 +142,7 @@ static size_t exchange_bytes(const ht_measurement *m) {
 /* As many sites from first_site on as the limit has room for, one at least. */
 static ht_site choose_sites(ht_measurement *m) {
     size_t limit = m->ctx->options.memory_limit, used = ht_context_memory_used(m->ctx);
-    size_t needed = matrix_bytes(m) + exchange_bytes(m), left = SIZE_MAX;
+    size_t needed = ht_search_matrix_bytes(m) + exchange_bytes(m), left = SIZE_MAX;
     if (limit)
         left = limit > used + needed ? limit - used - needed : 0;
     for (m->end_site = m->first_site; m->end_site < m->sites; m->end_site++) {
@@ -253,7 +240,7 @@ static ht_status survey(ht_measurement *m, size_t *needed) {
         return HT_ERR_MEMORY;
     for (size_t l = 0; l < m->model->config.layers; l++) {
         HT_TRY(open_layer(m, l));
-        size_t statistics = 0, bytes = matrix_bytes(m) + exchange_bytes(m);
+        size_t statistics = 0, bytes = ht_search_matrix_bytes(m) + exchange_bytes(m);
         for (size_t i = 0; i < m->sites; i++) {
             size_t one = ht_moments_bytes(m->site[i].cols, wanted(m->search));
             statistics = one > statistics ? one : statistics;
