@@ -20,11 +20,13 @@
 extern "C" {
 #endif
 
-/* What is kept of the inputs: O(features), or O(features^2) for SECOND; never O(rows). */
+/* What is kept of the inputs: O(features), or O(features^2) for SECOND, or 256 KiB for HISTOGRAM; never O(rows). */
 enum {
-    HT_OBSERVE_RANGE = 1 << 0, /* largest magnitude, minimum, maximum */
-    HT_OBSERVE_MEAN = 1 << 1,  /* sum |x|, sum x^2 */
-    HT_OBSERVE_SECOND = 1 << 2 /* sum x x^T */
+    HT_OBSERVE_RANGE = 1 << 0,     /* largest magnitude, minimum, maximum */
+    HT_OBSERVE_MEAN = 1 << 1,      /* sum |x|, sum x^2 */
+    HT_OBSERVE_SECOND = 1 << 2,    /* sum x x^T */
+    HT_OBSERVE_HISTOGRAM = 1 << 4, /* 32768 bins for all values together */
+    HT_OBSERVE_COLUMNS = 1 << 5    /* 256 bins for each feature */
 };
 
 typedef struct ht_moments ht_observer;
@@ -51,6 +53,15 @@ typedef struct ht_observation {
     const float *second;                /* [features, features], upper triangle */
 } ht_observation;
 HT_API ht_observation ht_observer_read(const ht_observer *observer);
+
+/* Where values lie in order. Of n sorted upwards the value at ceil(share n), as the histogram has it: that value or up
+ * to a bin's width (*width; may be NULL) above it; share 1: exactly the largest. feature: HT_OBSERVE_ALL, or a
+ * feature's number. magnitudes: 1, |x| is sorted. Bins are 2^e wide, e the least by which all values fit into them;
+ * when a larger value comes, neighbouring bins become one, so that counts depend on the set of rows alone. Fails with
+ * ARGUMENT: no such histogram is kept, rows wait (finish), share not within 0 .. 1. Without rows: 0. */
+enum { HT_OBSERVE_ALL = -1 };
+HT_API ht_status ht_observer_quantile(const ht_observer *observer, long feature, int magnitudes, double share,
+                                      double *value, double *width);
 
 /* What became of a matrix. */
 typedef struct ht_observed_result {

@@ -53,28 +53,37 @@ size_t ht_moments_bytes(size_t cols, unsigned what) {
     list_arrays(&none, cols, list);
     for (size_t i = 0; i < ARRAYS; i++)
         bytes += list[i].what & what || list[i].what == ~0u ? list[i].values * list[i].size : 0;
+    bytes += what & HT_MOMENT_HISTOGRAM ? ht_histogram_bytes(1, HT_HISTOGRAM_BINS) : 0;
+    bytes += what & HT_MOMENT_COLUMNS ? ht_histogram_bytes(cols, HT_HISTOGRAM_COLUMN_BINS) : 0;
     return bytes;
+}
+
+static ht_status allocate(ht_moments *m) {
+    array_row list[ARRAYS];
+    list_arrays(m, m->cols, list);
+    for (size_t i = 0; i < ARRAYS; i++)
+        if (list[i].what & m->what || list[i].what == ~0u)
+            HT_TRY(ht_allocate(m->ctx, list[i].values, list[i].size, "statistics of inputs", list[i].pointer));
+    if (m->what & HT_MOMENT_HISTOGRAM)
+        HT_TRY(ht_histogram_create(m->ctx, 1, HT_HISTOGRAM_BINS, &m->histogram));
+    if (m->what & HT_MOMENT_COLUMNS)
+        HT_TRY(ht_histogram_create(m->ctx, m->cols, HT_HISTOGRAM_COLUMN_BINS, &m->columns));
+    return HT_OK;
 }
 
 ht_status ht_moments_create(ht_context *ctx, size_t cols, unsigned what, ht_moments **out) {
     *out = NULL;
     ht_moments *m;
-    array_row list[ARRAYS];
     if (cols == 0 || cols > SIZE_MAX / sizeof(float) / HT_MOMENTS_BLOCK / cols)
         return ht_fail(HT_ERR_SHAPE, "statistics of inputs: %zu columns", cols);
     HT_TRY(ht_allocate(ctx, 1, sizeof *m, "statistics of inputs", &m));
     m->ctx = ctx;
     m->what = what;
     m->cols = cols;
-    list_arrays(m, cols, list);
-    for (size_t i = 0; i < ARRAYS; i++) {
-        if (!(list[i].what & what) && list[i].what != ~0u)
-            continue;
-        ht_status status = ht_allocate(ctx, list[i].values, list[i].size, "statistics of inputs", list[i].pointer);
-        if (status != HT_OK) {
-            ht_moments_destroy(m);
-            return status;
-        }
+    ht_status status = allocate(m);
+    if (status != HT_OK) {
+        ht_moments_destroy(m);
+        return status;
     }
     for (size_t c = 0; m->min && c < cols; c++) {
         m->min[c] = INFINITY;
@@ -92,6 +101,8 @@ void ht_moments_destroy(ht_moments *moments) {
     list_arrays(moments, moments->cols, list);
     for (size_t i = 0; i < ARRAYS; i++)
         ht_release(ctx, *(void **)list[i].pointer);
+    ht_histogram_destroy(moments->histogram);
+    ht_histogram_destroy(moments->columns);
     ht_release(ctx, moments);
 }
 
@@ -148,6 +159,10 @@ static ht_status add_block(ht_moments *m) {
         HT_TRY(ht_parallel_for(m->ctx, (m->cols + STRIP - 1) / STRIP, add_strip, m));
     if (m->what & HT_MOMENT_SECOND)
         HT_TRY(ht_dense_add_squares(m->ctx, m->block, m->waiting, m->cols, m->cols, m->second));
+    if (m->what & HT_MOMENT_HISTOGRAM)
+        HT_TRY(ht_histogram_add(m->histogram, m->block, m->waiting, m->cols));
+    if (m->what & HT_MOMENT_COLUMNS)
+        HT_TRY(ht_histogram_add(m->columns, m->block, m->waiting, m->cols));
     if (m->what & HT_MOMENT_CROSS)
         HT_TRY(add_cross(m));
     m->waiting = 0;
@@ -218,5 +233,9 @@ ht_status ht_moments_merge(ht_moments *into, const ht_moments *from) {
         into->second[i] += from->second[i];
     for (size_t i = 0; what & HT_MOMENT_CROSS && i < cols * cols; i++)
         into->cross[i] += from->cross[i];
+    if (what & HT_MOMENT_HISTOGRAM)
+        HT_TRY(ht_histogram_merge(into->histogram, from->histogram));
+    if (what & HT_MOMENT_COLUMNS)
+        HT_TRY(ht_histogram_merge(into->columns, from->columns));
     return HT_OK;
 }

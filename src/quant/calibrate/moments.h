@@ -13,13 +13,17 @@
 
 #include <halftone/context.h>
 
+#include "quant/calibrate/histogram.h"
+
 enum { HT_MOMENTS_BLOCK = 256 };
 
 typedef enum ht_moment {
-    HT_MOMENT_RANGE = 1 << 0,  /* abs_max, min, max */
-    HT_MOMENT_MEAN = 1 << 1,   /* abs_sum, square_sum */
-    HT_MOMENT_SECOND = 1 << 2, /* second */
-    HT_MOMENT_CROSS = 1 << 3   /* cross: needs the float model's inputs beside the quantized model's */
+    HT_MOMENT_RANGE = 1 << 0,     /* abs_max, min, max */
+    HT_MOMENT_MEAN = 1 << 1,      /* abs_sum, square_sum */
+    HT_MOMENT_SECOND = 1 << 2,    /* second */
+    HT_MOMENT_CROSS = 1 << 3,     /* cross: needs the float model's inputs beside the quantized model's */
+    HT_MOMENT_HISTOGRAM = 1 << 4, /* histogram: of all values together */
+    HT_MOMENT_COLUMNS = 1 << 5    /* columns: a histogram of each column */
 } ht_moment;
 
 typedef struct ht_moments {
@@ -32,6 +36,8 @@ typedef struct ht_moments {
     double *abs_sum, *square_sum; /* [cols] sum |x|, sum x^2 */
     float *second;                /* [cols, cols] sum x x^T, row-major; only j >= i is meant, the rest is zero */
     float *cross;                 /* [cols, cols] sum (x_float - x)^T x, row-major, whole (GPTAQ, section 1.5) */
+    ht_histogram *histogram;      /* one line */
+    ht_histogram *columns;        /* [cols] lines */
     float *block, *block_float;   /* [HT_MOMENTS_BLOCK, cols] rows not yet added */
     size_t waiting;
 } ht_moments;

@@ -10,10 +10,12 @@
 #include "quant/calibrate/moments.h"
 
 _Static_assert((int)HT_OBSERVE_RANGE == (int)HT_MOMENT_RANGE && (int)HT_OBSERVE_MEAN == (int)HT_MOMENT_MEAN &&
-                   (int)HT_OBSERVE_SECOND == (int)HT_MOMENT_SECOND,
+                   (int)HT_OBSERVE_SECOND == (int)HT_MOMENT_SECOND &&
+                   (int)HT_OBSERVE_HISTOGRAM == (int)HT_MOMENT_HISTOGRAM &&
+                   (int)HT_OBSERVE_COLUMNS == (int)HT_MOMENT_COLUMNS,
                "the same bits");
 
-enum { KINDS = HT_OBSERVE_RANGE | HT_OBSERVE_MEAN | HT_OBSERVE_SECOND };
+enum { KINDS = HT_OBSERVE_RANGE | HT_OBSERVE_MEAN | HT_OBSERVE_SECOND | HT_OBSERVE_HISTOGRAM | HT_OBSERVE_COLUMNS };
 
 ht_status ht_observer_create(ht_context *ctx, size_t features, unsigned what, ht_observer **out) {
     *out = NULL;
@@ -48,6 +50,25 @@ ht_observation ht_observer_read(const ht_observer *m) {
                             .abs_sum = m->abs_sum,
                             .square_sum = m->square_sum,
                             .second = m->second};
+}
+
+ht_status ht_observer_quantile(const ht_observer *m, long feature, int magnitudes, double share, double *value,
+                               double *width) {
+    const ht_histogram *h = feature == HT_OBSERVE_ALL ? m->histogram : m->columns;
+    size_t line = feature == HT_OBSERVE_ALL ? 0 : (size_t)feature;
+    if (!h)
+        return ht_fail(HT_ERR_ARGUMENT, "observer: no histogram of %s is kept",
+                       feature == HT_OBSERVE_ALL ? "all values" : "features");
+    if (feature < HT_OBSERVE_ALL || line >= h->lines)
+        return ht_fail(HT_ERR_ARGUMENT, "observer: feature %ld of %zu", feature, m->cols);
+    if (m->waiting)
+        return ht_fail(HT_ERR_ARGUMENT, "observer: rows wait to be added; finish it first");
+    if (!(share >= 0 && share <= 1))
+        return ht_fail(HT_ERR_ARGUMENT, "observer: a share of %g; allowed: 0 to 1", share);
+    *value = magnitudes ? ht_histogram_magnitude(h, line, share) : ht_histogram_quantile(h, line, share);
+    if (width)
+        *width = ht_histogram_width(h, line);
+    return HT_OK;
 }
 
 static ht_status read_settings(const char *method, const char *const *set, ht_settings *out) {
