@@ -34,7 +34,8 @@ typedef enum cli_kind {
     CLI_BYTES,  /* uint64_t; suffixes K M G T (1000) and KiB MiB GiB TiB (1024) */
     CLI_REAL,   /* double */
     CLI_CHOICE, /* int, index of the word in `argument`: "auto|required|never" */
-    CLI_WORDS   /* cli_words; may be given several times */
+    CLI_WORDS,  /* cli_words; may be given several times */
+    CLI_ALIAS   /* cli_words, which `argument` is added to when the option is given; it takes no value */
 } cli_kind;
 
 /* Values of an option in the order given, NULL last. */
@@ -58,6 +59,8 @@ typedef struct cli_options {
     size_t bytes;           /* size of the struct that the offsets point into */
     const cli_option *more; /* further rows of the same struct; NULL: none */
 } cli_options;
+/* Is the option followed by a value? */
+int cli_option_takes(const cli_option *row);
 /* Rows of both parts, in the order of the help; NULL past the end. */
 const cli_option *cli_option_at(const cli_options *table, size_t index);
 

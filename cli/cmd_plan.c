@@ -45,6 +45,8 @@ static const cli_option shared_rows[] = {
     {"method", 'm', CLI_TEXT, AT(method), "METHOD", NULL, "how codes are chosen (default rtn): halftone list methods"},
     {"set", 0, CLI_WORDS, AT(set), "NAME=VALUE", NULL,
      "a setting of the method or an option of the scheme; may be given again: halftone list methods"},
+    {"hessian-act", 0, CLI_ALIAS, AT(set), "hessian=quantized", NULL,
+     "gptq: statistics of the inputs as the scheme quantizes them, the same as --set hessian=quantized"},
     {"profile", 0, CLI_TEXT, AT(profile), "PROFILE", NULL,
      "how the result is stored (default compressed-tensors): halftone list profiles"},
     {"scale-rule", 0, CLI_CHOICE, AT(scale_rule),

@@ -44,6 +44,8 @@ static const cli_option rows[] = {
     {"set", 0, CLI_WORDS, offsetof(values, set), "NAME=VALUE", NULL,
      "setting of the method or option of the schemes that know it; may be given several times (default "
      "scale_dtype=bf16)"},
+    {"hessian-act", 0, CLI_ALIAS, offsetof(values, set), "hessian=quantized", NULL,
+     "gptq: statistics of the inputs as the scheme quantizes them, the same as --set hessian=quantized"},
     {"profile", 0, CLI_TEXT, offsetof(values, profile), "NAME", "compressed-tensors", "how the result will be stored"},
     {"samples", 0, CLI_NUMBER, offsetof(values, samples), "N", NULL, "windows of the text (default 128)"},
     {"length", 0, CLI_NUMBER, offsetof(values, length), "N", NULL, "tokens of a window (default 512)"},

@@ -38,8 +38,8 @@ static void print_option(FILE *out, const cli_option *row) {
     char head[128], text[512];
     int choice = row->kind == CLI_CHOICE;
     snprintf(head, sizeof head, "  %c%c%s --%s%s%s", row->letter ? '-' : ' ', row->letter ? row->letter : ' ',
-             row->letter ? "," : " ", row->name, row->argument ? " " : "",
-             row->argument ? (choice ? "WORD" : row->argument) : "");
+             row->letter ? "," : " ", row->name, cli_option_takes(row) ? " " : "",
+             cli_option_takes(row) ? (choice ? "WORD" : row->argument) : "");
     const char *standard = standard_of(row);
     snprintf(text, sizeof text, "%s%s%s%s%s%s", row->help, choice ? ": " : "", choice ? row->argument : "",
              standard ? " (default " : "", standard ? standard : "", standard ? ")" : "");
@@ -123,7 +123,7 @@ static void man_options(FILE *out, const cli_options *table) {
         fputs("\\-\\-", out);
         man_text(out, row->name);
         fputs("\\fR", out);
-        if (row->argument) {
+        if (cli_option_takes(row)) {
             fputs(" \\fI", out);
             man_text(out, row->argument);
             fputs("\\fR", out);

@@ -117,10 +117,16 @@ static const char *store(const cli_option *row, void *values, const char *text) 
         return parse_real(text, field) ? NULL : "a number";
     case CLI_WORDS:
         return add_word(field, text) ? NULL : "one of the first 32; more are not taken";
+    case CLI_ALIAS:
+        return add_word(field, row->argument) ? NULL : "one of the first 32; more are not taken";
     case CLI_CHOICE:
         return parse_choice(text, row->argument, field) ? NULL : row->argument;
     }
     return NULL;
+}
+
+int cli_option_takes(const cli_option *row) {
+    return row->kind != CLI_FLAG && row->kind != CLI_COUNT && row->kind != CLI_ALIAS;
 }
 
 const cli_option *cli_option_at(const cli_options *table, size_t index) {
@@ -195,7 +201,7 @@ static void add_rows(parser *p, const cli_options *table) {
     size_t used = strlen(p->letters);
     const cli_option *row;
     for (size_t i = 0; (row = cli_option_at(table, i)) && p->count < 2 * MOST_OPTIONS - 1; i++) {
-        int takes = row->kind != CLI_FLAG && row->kind != CLI_COUNT;
+        int takes = cli_option_takes(row);
         p->options[p->count] = (struct option){row->name, takes, NULL, LONG_BASE + (int)p->count};
         p->row[p->count] = row;
         p->names[p->count++] = row->name;

@@ -53,3 +53,17 @@ false"
 expect 0 halftone verify gated --against "$MODEL" >/dev/null
 expect 0 halftone quantize "$MODEL" -o mild --scheme mxfp8-w --quiet --eval "$text" --eval-context 128 --eval-tokens 512 >mild.txt
 grep -q '^  top-1 agreement ' mild.txt || fail "no evaluation is printed"
+
+# --hessian-act is --set hessian=quantized: the same bytes, other ones than without.
+gptq() {
+    out=$1
+    shift
+    expect 0 halftone quantize "$MODEL" -o "$out" --scheme mxfp4 --method gptq --data "$text" --samples 2 --length 64 --quiet "$@" >/dev/null
+}
+gptq act --hessian-act
+gptq setting --set hessian=quantized
+gptq float
+diff -r act setting >/dev/null || fail "--hessian-act is not --set hessian=quantized"
+cmp -s act/model.safetensors float/model.safetensors && fail "--hessian-act changes nothing"
+expect 2 halftone quantize "$MODEL" -o out --scheme mxfp4 --hessian-act
+halftone quantize --help | grep -q '^      --hessian-act  ' || fail "the help shows a value"
