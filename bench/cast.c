@@ -26,6 +26,11 @@ static ht_status quantize(void *user) {
     return ht_quantize_matrix(c->ctx, &c->format, &c->options, x, c->dtype, c->rows, c->cols, &c->planes);
 }
 
+static ht_status quantize_columns(void *user) {
+    cast *c = user;
+    return ht_quantize_columns(c->ctx, &c->format, &c->options, c->half, HT_BF16, c->cols, c->rows, &c->planes);
+}
+
 static ht_status dequantize(void *user) {
     cast *c = user;
     void *y = c->dtype == HT_F32 ? (void *)c->full : c->half;
@@ -84,29 +89,36 @@ static ht_status prepare(cast *c) {
 
 /* What is measured of a format. MX has two rows of quantizing: the rule of activations, and the search of weights. */
 static const struct {
-    int back, searches;
+    int back, searches, columns;
     ht_dtype dtype;
-} kinds[] = {{0, 0, HT_BF16}, {0, 0, HT_F32}, {0, 1, HT_BF16}, {1, 0, HT_BF16}, {1, 0, HT_F32}};
+} kinds[] = {{0, 0, 0, HT_BF16}, {0, 0, 0, HT_F32},  {0, 1, 0, HT_BF16},
+             {0, 0, 1, HT_BF16}, {1, 0, 0, HT_BF16}, {1, 0, 0, HT_F32}};
 
 static ht_status measure(const bench_request *request, cast *c, const char *name, size_t kind) {
     bench_times times;
     int back = kinds[kind].back, is_mx = c->format.family == HT_FAMILY_MX;
     ht_dtype dtype = c->dtype = kinds[kind].dtype;
-    if (kinds[kind].searches && !is_mx)
+    if ((kinds[kind].searches || kinds[kind].columns) && !is_mx)
         return HT_OK;
     c->options = ht_row_options_default();
     if (is_mx)
         c->options.scale_rule = kinds[kind].searches ? HT_SCALE_MSE : HT_SCALE_RCEIL;
     ht_status status = ht_context_check_cancelled(request->ctx);
     if (status == HT_OK)
-        status = bench_alternate(back ? dequantize : quantize, copy, c, request->rounds, &times);
+        status = bench_alternate(back                  ? dequantize
+                                 : kinds[kind].columns ? quantize_columns
+                                                       : quantize,
+                                 copy, c, request->rounds, &times);
     if (status != HT_OK)
         return status;
     char op[96];
     double values = (double)c->rows * (double)c->cols;
     double stored = (double)ht_format_bytes(&c->format, c->rows, c->cols);
     double bytes = stored + values * (dtype == HT_F32 ? 4 : 2);
-    snprintf(op, sizeof op, "%s %s%s", back ? "dequantize" : "quantize", name, kinds[kind].searches ? " mse" : "");
+    snprintf(op, sizeof op, "%s %s%s", back ? "dequantize" : "quantize", name,
+             kinds[kind].searches  ? " mse"
+             : kinds[kind].columns ? " columns"
+                                   : "");
     bench_row row = {.op = op,
                      .kernel = ht_dtype_name(dtype),
                      .m = c->rows,

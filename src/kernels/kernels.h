@@ -27,6 +27,7 @@
 #include "kernels/probe.h"
 #include "kernels/product.h"
 #include "kernels/rows.h"
+#include "kernels/turn.h"
 
 /* X(enumerator tail, text name). */
 #define HT_OPERATION_LIST(X)                                                                                           \
@@ -49,6 +50,7 @@
     X(SPARSE, "sparse")                                                                                                \
     X(CAST, "cast")                                                                                                    \
     X(UNCAST, "uncast")                                                                                                \
+    X(TURN, "turn")                                                                                                    \
     X(TALLY, "tally")                                                                                                  \
     X(RANGE, "range")
 
@@ -78,6 +80,7 @@ typedef union ht_kernel_fn {
     ht_sparse_fn *sparse;
     ht_quantize_fn *cast;
     ht_dequantize_fn *uncast;
+    ht_turn_fn *turn;
     ht_tally_fn *tally;
     ht_range_fn *range;
 } ht_kernel_fn;

@@ -13,13 +13,18 @@
 
 enum { SLICE = 128 * 1024, PAST_CACHES = 32 * 1024 * 1024 };
 
+ht_quantize_fn *ht_cast_choose(const ht_context *ctx, ht_cast *cast, ht_row_options *filled) {
+    *filled = cast->options ? *cast->options : ht_row_options_default();
+    if (filled->arithmetic == HT_DTYPE_NONE)
+        filled->arithmetic = HT_F32;
+    cast->options = filled;
+    return ht_kernel_choose_cast(ht_cpu_flags(ctx), cast)->fn.cast;
+}
+
 ht_status ht_cast_rows(const ht_context *ctx, const ht_cast *cast) {
-    ht_row_options options = cast->options ? *cast->options : ht_row_options_default();
-    if (options.arithmetic == HT_DTYPE_NONE)
-        options.arithmetic = HT_F32;
+    ht_row_options options;
     ht_cast filled = *cast;
-    filled.options = &options;
-    return ht_kernel_choose_cast(ht_cpu_flags(ctx), &filled)->fn.cast(&filled);
+    return ht_cast_choose(ctx, &filled, &options)(&filled);
 }
 
 ht_tally_fn *ht_cast_tally(const ht_context *ctx) {

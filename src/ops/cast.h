@@ -10,6 +10,10 @@
  * fastest kernel that takes the cast. cast->options may be NULL. Fails as they do. */
 ht_status ht_cast_rows(const ht_context *ctx, const ht_cast *cast);
 
+/* The kernel that ht_cast_rows would run, for callers with many small casts of one kind: cast->options become *filled,
+ * the options as a kernel wants them. */
+ht_quantize_fn *ht_cast_choose(const ht_context *ctx, ht_cast *cast, ht_row_options *filled);
+
 /* ht_format_dequantize likewise. A result in bf16 may need scratch. */
 ht_status ht_uncast_rows(ht_context *ctx, const ht_uncast *uncast);
 

@@ -63,6 +63,7 @@ const ht_kernel_row ht_kernel_rows_ref[] = {
     {.operation = HT_OPERATION_SPARSE, .name = "f32_ref", .fn.sparse = ht_sparse_f32_ref},
     {.operation = HT_OPERATION_CAST, .name = "any_ref", .formats = "all", .fn.cast = ht_quantize_ref},
     {.operation = HT_OPERATION_UNCAST, .name = "any_ref", .formats = "all", .fn.uncast = ht_dequantize_ref},
+    {.operation = HT_OPERATION_TURN, .name = "any_ref", .fn.turn = ht_turn_ref},
     {.operation = HT_OPERATION_TALLY, .name = "f64_ref", .fn.tally = ht_tally_ref},
     {.operation = HT_OPERATION_RANGE, .name = "any_ref", .fn.range = ht_range_add},
     {.name = NULL},

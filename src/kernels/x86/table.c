@@ -216,6 +216,7 @@ const ht_kernel_row ht_kernel_rows_arch[] = {
      .fn.uncast = ht_dequantize_int_fma},
     {.operation = HT_OPERATION_RANGE, .name = "any_avx512bw", .needs = AVX512, .fn.range = ht_range_avx512bw},
     {.operation = HT_OPERATION_RANGE, .name = "any_avx2", .needs = FUSED, .fn.range = ht_range_fma},
+    {.operation = HT_OPERATION_TURN, .name = "any_avx2", .needs = HT_CPU_AVX2, .fn.turn = ht_turn_avx2},
     {.operation = HT_OPERATION_TALLY, .name = "f64_avx512bw", .needs = AVX512, .fn.tally = ht_tally_avx512bw},
     {.operation = HT_OPERATION_TALLY, .name = "f64_avx2", .needs = FUSED, .fn.tally = ht_tally_fma},
     {.name = NULL},
