@@ -8,7 +8,7 @@ rows() {
 }
 expect 0 halftone bench cast --what mxfp4 -m 16 -k 256 --rounds 1 --json >cast.json
 rows cast.json
-check "$(json cast.json rows.#)" = 5
+check "$(json cast.json rows.#)" = 6
 expect 0 halftone bench matmul --what int4 -m 2 -n 64 -k 256 --rounds 1 --json >matmul.json
 rows matmul.json
 expect 0 halftone bench kernels -m 1 -n 64 -k 256 --rounds 1 --json >kernels.json
