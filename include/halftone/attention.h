@@ -107,6 +107,38 @@ typedef struct ht_attention_report {
  * the keys and the values alone. */
 HT_API ht_status ht_attention(ht_context *ctx, const ht_attention_args *args, ht_attention_report *report);
 
+/* --- The way back --------------------------------------------------------------------------------------------------
+ * With P the probabilities of ht_attention, s the scaled and capped score before the mask, and
+ * D_i = sum over c of d_out[i][c] out[i][c]:
+ *
+ *     dv[j] = sum_i P[i][j] d_out[i]                     dS[i][j] = P[i][j] (d_out[i] . v[j] - D_i) cap'(s)
+ *     dq[i] = scale sum_j dS[i][j] k[j]                  dk[j] = scale sum_i dS[i][j] q[i]
+ *     d_sinks[h] = - sum over the rows of h of exp(sink - lse_i) D_i
+ *
+ * A key-value head's dk and dv are sums over the queries that read it. P is computed again from lse, so no [q_rows,
+ * kv_rows] matrix is kept. The mask gets no gradient. */
+typedef struct ht_attention_gradients {
+    ht_attention_operand d_out;      /* [batch, q_rows, heads, value_dim] of the args' out_dtype: gradient of out */
+    ht_attention_operand dq, dk, dv; /* shaped as q, k, v; overwritten; data NULL: not wanted */
+    ht_dtype dtype;                  /* of dq, dk and dv: f32, bf16 or f16; HT_DTYPE_NONE: that of q, k, v */
+    float *d_sinks;                  /* [heads], overwritten; NULL: not wanted */
+} ht_attention_gradients;
+
+/* Gradients of one attention. args are those of the forward call; its out and lse (both needed) are read and not
+ * written. `precision` says what the forward pass was allowed to round: gradients are taken of q, k and v as they are,
+ * in products of the inputs' precision, so a forward pass in fp8 has this one as its backward pass. lse is f32: where
+ * |lse| is large, P is off by a factor of 1 +- 6e-8 |lse|.
+ *
+ * A row that sees nothing (lse -Inf) gives nothing and its dq is zero, whatever its q and d_out hold; so padding needs
+ * no cleaning. A NaN in q, d_out or lse of a row that sees something, or in a k or v, reaches the gradients that depend
+ * on it and may reach others of the same key-value head.
+ *
+ * Fails as ht_attention does, and with ARGUMENT without lse or out; UNSUPPORTED on a GPU, where no kernel has it. Same
+ * bits for any number of threads. Memory on the host: (head_dim + value_dim) f32 for every key and thread, and tiles.
+ * Source: Dao 2023 (FlashAttention-2), algorithm 2; the sink as one more key whose value is zero. */
+HT_API ht_status ht_attention_backward(ht_context *ctx, const ht_attention_args *args,
+                                       const ht_attention_gradients *gradients, ht_attention_report *report);
+
 /* Scratch that the call needs on a GPU; 0 on the host. */
 HT_API ht_status ht_attention_workspace(const ht_attention_args *args, size_t *bytes);
 

@@ -119,7 +119,8 @@ static ht_status complete(const ht_attention_args *args, ht_attention_args *a) {
 
 /* --- Choice ------------------------------------------------------------------------------------------------- */
 
-static int refuses(const ht_attention_kernel *kernel, const ht_attention_args *a, char *why, size_t size) {
+static int refuses(const ht_attention_kernel *kernel, const ht_attention_args *a, int backward, char *why,
+                   size_t size) {
     if (kernel->on_gpu != a->on_gpu) {
         snprintf(why, size, "the data is on the %s", a->on_gpu ? "GPU" : "host");
         return 1;
@@ -128,10 +129,14 @@ static int refuses(const ht_attention_kernel *kernel, const ht_attention_args *a
         snprintf(why, size, "it rounds to fp8 and the precision asked for is input");
         return 1;
     }
+    if (backward && !kernel->backward) {
+        snprintf(why, size, "it has no backward pass");
+        return 1;
+    }
     return kernel->refuses && kernel->refuses(a, why, size);
 }
 
-static ht_status choose_named(const ht_attention_args *a, const ht_attention_kernel **out) {
+static ht_status choose_named(const ht_attention_args *a, int backward, const ht_attention_kernel **out) {
     char names[160] = "", why[160];
     for (size_t i = 0; i < KERNEL_COUNT; i++) {
         size_t used = strlen(names);
@@ -139,7 +144,7 @@ static ht_status choose_named(const ht_attention_args *a, const ht_attention_ker
         if (strcmp(KERNELS[i]->name, a->kernel) != 0)
             continue;
         *out = KERNELS[i];
-        if (refuses(KERNELS[i], a, why, sizeof why))
+        if (refuses(KERNELS[i], a, backward, why, sizeof why))
             return ht_fail(HT_ERR_UNSUPPORTED, "attention: %s cannot run this: %s", a->kernel, why);
         return HT_OK;
     }
@@ -151,13 +156,14 @@ static int worth_a_word(const ht_attention_kernel *kernel, const ht_attention_ar
     return kernel->fp8 ? a->precision != HT_ATTENTION_INPUT : kernel->on_gpu == a->on_gpu;
 }
 
-static ht_status choose(const ht_attention_args *a, const ht_attention_kernel **out, ht_attention_report *report) {
+static ht_status choose(const ht_attention_args *a, int backward, const ht_attention_kernel **out,
+                        ht_attention_report *report) {
     char why[160];
     report->reason[0] = '\0';
     if (a->kernel)
-        return choose_named(a, out);
+        return choose_named(a, backward, out);
     for (size_t i = 0; i < KERNEL_COUNT; i++) {
-        if (!refuses(KERNELS[i], a, why, sizeof why)) {
+        if (!refuses(KERNELS[i], a, backward, why, sizeof why)) {
             *out = KERNELS[i];
             return HT_OK;
         }
@@ -176,7 +182,7 @@ ht_status ht_attention(ht_context *ctx, const ht_attention_args *args, ht_attent
         report = &own;
     *report = (ht_attention_report){.kernel = ""};
     HT_TRY(complete(args, &a));
-    HT_TRY(choose(&a, &kernel, report));
+    HT_TRY(choose(&a, 0, &kernel, report));
     report->kernel = kernel->name;
     if (a.batch == 0 || a.q_rows == 0)
         return HT_OK;
@@ -193,7 +199,38 @@ ht_status ht_attention_workspace(const ht_attention_args *args, size_t *bytes) {
     const ht_attention_kernel *kernel = NULL;
     *bytes = 0;
     HT_TRY(complete(args, &a));
-    HT_TRY(choose(&a, &kernel, &report));
+    HT_TRY(choose(&a, 0, &kernel, &report));
     *bytes = kernel->workspace ? kernel->workspace(&a) : 0;
     return HT_OK;
+}
+
+/* --- The way back --------------------------------------------------------------------------------------------- */
+
+static ht_status check_gradients(const ht_attention_args *a, const ht_attention_gradients *g) {
+    if (g->dtype != HT_F32 && g->dtype != HT_BF16 && g->dtype != HT_F16)
+        return ht_fail(HT_ERR_UNSUPPORTED, "attention: gradients in %s; known are f32, bf16 and f16",
+                       ht_dtype_name(g->dtype));
+    if (a->batch && a->q_rows && (!a->lse || !g->d_out.data))
+        return ht_fail(HT_ERR_ARGUMENT, "attention: the way back needs %s of the forward pass",
+                       a->lse ? "d_out, the gradient of out" : "lse");
+    return HT_OK;
+}
+
+ht_status ht_attention_backward(ht_context *ctx, const ht_attention_args *args, const ht_attention_gradients *gradients,
+                                ht_attention_report *report) {
+    ht_attention_args a;
+    ht_attention_gradients g = *gradients;
+    ht_attention_report own;
+    const ht_attention_kernel *kernel = NULL;
+    if (!report)
+        report = &own;
+    *report = (ht_attention_report){.kernel = ""};
+    HT_TRY(complete(args, &a));
+    if (g.dtype == HT_DTYPE_NONE)
+        g.dtype = a.dtype;
+    HT_TRY(check_gradients(&a, &g));
+    a.precision = HT_ATTENTION_INPUT; /* what the forward pass was allowed */
+    HT_TRY(choose(&a, 1, &kernel, report));
+    report->kernel = kernel->name;
+    return kernel->backward(ctx, &a, &g);
 }

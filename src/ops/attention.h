@@ -14,6 +14,8 @@ typedef struct ht_attention_kernel {
     int (*refuses)(const ht_attention_args *args, char *why, size_t size);
     size_t (*workspace)(const ht_attention_args *args); /* NULL: none */
     ht_status (*run)(ht_context *ctx, const ht_attention_args *args);
+    /* NULL: it has no backward pass. Arguments complete and valid, dtype filled in. */
+    ht_status (*backward)(ht_context *ctx, const ht_attention_args *args, const ht_attention_gradients *gradients);
 } ht_attention_kernel;
 
 /* In the order they are tried. */
@@ -22,6 +24,17 @@ extern const ht_attention_kernel ht_attention_gpu_fp8, ht_attention_gpu_16, ht_a
 
 /* The row cpu_f32, with probabilities rounded to a type (kernels/attention.h; HT_DTYPE_NONE: as they are). */
 ht_status ht_attention_cpu_run(ht_context *ctx, const ht_attention_args *args, ht_dtype rounded);
+
+/* The backward passes of cpu_f32 and reference_f64. */
+ht_status ht_attention_cpu_backward(ht_context *ctx, const ht_attention_args *args,
+                                    const ht_attention_gradients *gradients);
+ht_status ht_attention_reference_backward(ht_context *ctx, const ht_attention_args *args,
+                                          const ht_attention_gradients *gradients);
+
+/* One row of the definition: probabilities of the keys [*begin, *end) into score, their scaled and capped scores before
+ * the mask into raw (NULL: not wanted), both [kv_rows] and indexed by key, and log sum exp. space: 2 head_dim. */
+ht_status ht_attention_reference_row(const ht_attention_args *args, size_t b, size_t head, size_t row, double *space,
+                                     double *score, double *raw, size_t *begin, size_t *end, double *lse);
 
 /* Sequence b: where its rows begin, in rows of the operands (their batch step is in `batch`), and how many. */
 typedef struct ht_attention_sequence {

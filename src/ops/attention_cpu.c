@@ -195,5 +195,7 @@ static ht_status run(ht_context *ctx, const ht_attention_args *a) {
     return ht_attention_cpu_run(ctx, a, HT_DTYPE_NONE);
 }
 
-const ht_attention_kernel ht_attention_cpu = {
-    .name = "cpu_f32", .summary = "host; f32 products and sums, any dim and dtype", .run = run};
+const ht_attention_kernel ht_attention_cpu = {.name = "cpu_f32",
+                                              .summary = "host; f32 products and sums, any dim and dtype",
+                                              .run = run,
+                                              .backward = ht_attention_cpu_backward};

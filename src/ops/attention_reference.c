@@ -32,9 +32,9 @@ static double masked(const ht_attention_mask *mask, size_t b, size_t head, size_
     return score;
 }
 
-/* The row's scores over [begin, end); returns their maximum and the sink's. */
+/* The row's scores over [begin, end). */
 static ht_status score_row(const ht_attention_args *a, size_t b, size_t head, size_t row, size_t begin, size_t end,
-                           double *space, double *score) {
+                           double *space, double *score, double *raw) {
     ht_attention_sequence s = ht_attention_sequence_at(a, b);
     size_t d = a->head_dim, kv = head / (a->heads / a->kv_heads);
     double *q = space, *k = space + d;
@@ -47,6 +47,8 @@ static ht_status score_row(const ht_attention_args *a, size_t b, size_t head, si
         sum *= a->scale;
         if (a->softcap > 0)
             sum = a->softcap * tanh(sum / a->softcap);
+        if (raw)
+            raw[j] = sum;
         score[j] = masked(&a->mask, b, head, row, j, sum);
     }
     return HT_OK;
@@ -74,6 +76,20 @@ static double normalize(double *score, size_t begin, size_t end, const float *si
     return max + log(sum);
 }
 
+ht_status ht_attention_reference_row(const ht_attention_args *a, size_t b, size_t head, size_t row, double *space,
+                                     double *score, double *raw, size_t *begin, size_t *end, double *lse) {
+    ht_attention_sequence s = ht_attention_sequence_at(a, b);
+    ht_attention_rows range = {.first = (ptrdiff_t)(row + s.kv_rows) - (ptrdiff_t)s.q_rows,
+                               .keys = s.kv_rows,
+                               .causal = a->causal,
+                               .window = a->window};
+    *begin = ht_attention_begin(&range, 0);
+    *end = ht_attention_end(&range, 0);
+    HT_TRY(score_row(a, b, head, row, *begin, *end, space, score, raw));
+    *lse = normalize(score, *begin, *end, a->sinks ? a->sinks + head : NULL);
+    return HT_OK;
+}
+
 /* Task: one row of one head of one sequence. */
 static ht_status run_row(void *arg, size_t task, size_t worker) {
     const struct job *job = arg;
@@ -82,15 +98,10 @@ static ht_status run_row(void *arg, size_t task, size_t worker) {
     ht_attention_sequence s = ht_attention_sequence_at(a, b);
     if (row >= s.q_rows)
         return HT_OK;
-    ht_attention_rows range = {.first = (ptrdiff_t)(row + s.kv_rows) - (ptrdiff_t)s.q_rows,
-                               .keys = s.kv_rows,
-                               .causal = a->causal,
-                               .window = a->window};
-    size_t begin = ht_attention_begin(&range, 0), end = ht_attention_end(&range, 0), d = a->value_dim;
+    size_t begin, end, d = a->value_dim;
     double *space = (double *)(void *)(job->scratch + worker * job->stride), *v = space + 2 * a->head_dim, *y = v + d,
-           *score = y + d;
-    HT_TRY(score_row(a, b, head, row, begin, end, space, score));
-    double lse = normalize(score, begin, end, a->sinks ? a->sinks + head : NULL);
+           *score = y + d, lse;
+    HT_TRY(ht_attention_reference_row(a, b, head, row, space, score, NULL, &begin, &end, &lse));
     if (a->lse)
         a->lse[ht_attention_lse_at(a, b, head, row)] = (float)lse;
     memset(y, 0, d * sizeof *y);
@@ -116,5 +127,7 @@ static ht_status run(ht_context *ctx, const ht_attention_args *a) {
     return status;
 }
 
-const ht_attention_kernel ht_attention_reference = {
-    .name = "reference_f64", .summary = "host; the definition, in f64", .run = run};
+const ht_attention_kernel ht_attention_reference = {.name = "reference_f64",
+                                                    .summary = "host; the definition, in f64",
+                                                    .run = run,
+                                                    .backward = ht_attention_reference_backward};
