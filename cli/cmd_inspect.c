@@ -87,6 +87,8 @@ static json_t *parameters_json(const ht_checkpoint *checkpoint) {
         json_object_set_new(row, "input", p->has_input ? cli_json_text(input) : json_null());
         json_object_set_new(row, "hadamard_block", cli_json_count(p->weight.inputs.block));
         json_object_set_new(row, "input_scale", json_boolean(p->weight.inputs.scale != NULL));
+        json_object_set_new(row, "static_input_scale",
+                            p->input_scale > 0 ? cli_json_real((double)p->input_scale) : json_null());
         json_array_append_new(all, row);
     }
     return all;
@@ -158,6 +160,8 @@ static void print_quantized(const ht_checkpoint *checkpoint) {
         ht_format_name(&p->weight.format, pair[0], sizeof pair[0]);
         if (p->has_input)
             ht_format_name(&p->input, pair[1], sizeof pair[1]);
+        if (p->input_scale > 0)
+            strncat(pair[1], " static", sizeof pair[1] - strlen(pair[1]) - 1);
         size_t k = 0;
         while (k < kinds && (strcmp(seen[k][0], pair[0]) != 0 || strcmp(seen[k][1], pair[1]) != 0))
             k++;

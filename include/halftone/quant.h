@@ -73,6 +73,7 @@ typedef struct ht_plan_tensor {
     double damping;        /* largest that was used, relative to the mean of diag H */
     uint64_t tokens;       /* that the statistics of its inputs are made of */
     double sparsity;       /* share of zeros, where the method prunes; else 0 */
+    double input_scale;    /* the one scale of its inputs, known once the text was seen; 0: none */
     size_t dead_columns, saturated, fallbacks; /* inputs always zero; scales at their end; matrices with a fallback */
 } ht_plan_tensor;
 

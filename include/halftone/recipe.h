@@ -32,13 +32,24 @@
 extern "C" {
 #endif
 
+/* Where the scale of quantized inputs comes from: each row, or once and for all from a calibration text. */
+typedef enum ht_input_range {
+    HT_INPUT_DYNAMIC, /* chosen for every row */
+    HT_INPUT_ABS_MAX, /* static: the largest magnitude of the text */
+    HT_INPUT_P999,    /* the magnitude that 99.9 % of the values do not exceed; 99.99 %; 99.999 % */
+    HT_INPUT_P9999,
+    HT_INPUT_P99999,
+    HT_INPUT_MSE /* what leaves the least mean squared error */
+} ht_input_range;
+
 /* What a user asks for one linear layer. */
 typedef struct ht_scheme {
     char name[32]; /* canonical */
     ht_format weight;
     int has_input;
-    ht_format input; /* dynamic quantization of the activations */
+    ht_format input; /* quantization of the activations */
     ht_scale_rule input_rule;
+    ht_input_range input_range;
 } ht_scheme;
 
 /* Canonical names and aliases of design.md section 2 ("mxfp4", "W4A16", "int4-g32-asym"), case ignored.

@@ -21,7 +21,7 @@
 #include "io/targets.h"
 
 /* Arguments of a weight or input format. */
-static json_t *arguments(const ht_format *format, int is_input) {
+static json_t *arguments(const ht_format *format, int is_input, int is_static) {
     int integer = format->family == HT_FAMILY_INT;
     json_t *args = json_pack("{s:i, s:s, s:b}", "num_bits", (int)ht_dtype_bits(format->element), "type",
                              integer ? "int" : "float", "symmetric", format->zero == HT_DTYPE_NONE);
@@ -43,7 +43,7 @@ static json_t *arguments(const ht_format *format, int is_input) {
     if (is_input && format->family == HT_FAMILY_NVFP4)
         json_object_set_new(args, "dynamic", json_string("local"));
     else
-        json_object_set_new(args, "dynamic", json_boolean(is_input));
+        json_object_set_new(args, "dynamic", json_boolean(is_input && !is_static));
     const char *scale = format->family == HT_FAMILY_MX      ? "torch.uint8"
                         : format->family == HT_FAMILY_NVFP4 ? "torch.float8_e4m3fn"
                                                             : NULL;
@@ -92,8 +92,9 @@ static ht_status add_groups(draft *d, const ht_profile_request *requests, size_t
         snprintf(name, sizeof name, "group_%zu", g);
         json_t *targets = targets_of(d->builder, requests, count, groups, g);
         json_t *group =
-            json_pack("{s:o*, s:o, s:o*, s:n, s:s}", "targets", targets, "weights", arguments(&request->weight, 0),
-                      "input_activations", request->has_input ? arguments(&request->input, 1) : json_null(),
+            json_pack("{s:o*, s:o, s:o*, s:n, s:s}", "targets", targets, "weights", arguments(&request->weight, 0, 0),
+                      "input_activations",
+                      request->has_input ? arguments(&request->input, 1, request->static_scale != NULL) : json_null(),
                       "output_activations", "format", format);
         json_object_set_new(d->groups, name, group);
         json_object_set_new(d->records, name, ht_group_record(request));

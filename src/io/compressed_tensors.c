@@ -10,6 +10,7 @@
  *     pack-quantized          m.weight_packed  i32 [N, ceil(K b / 32)]   m.weight_scale, m.weight_shape i64 [2],
  *                                                            m.weight_zero_point i32 [ceil(N b / 32), groups]
  *
+ * Inputs quantized by one scale from calibration: m.input_scale f32 [1].
  * Fused experts [E, N, K] get the same tensors with E in front; that is Halftone's own extension.
  * NVFP4 with quantized inputs also needs m.input_global_scale, which readers take as given; without calibration it is
  * 1, which represents every block whose largest activation is below 2688.
@@ -158,16 +159,27 @@ static ht_status add_zeros(const ht_profile_request *request, ht_arena *arena, h
     return HT_OK;
 }
 
-/* "<module>.input_global_scale"; "<name>_input_global_scale" for a parameter that is not called weight. */
-static ht_status add_input_scale(const ht_profile_request *request, ht_arena *arena, ht_layout *layout) {
-    static const float one = 1;
+/* "<module>.<name>"; "<parameter>_<name>" for a parameter that is not called weight. */
+static ht_status add_input_number(const ht_profile_request *request, ht_arena *arena, ht_layout *layout,
+                                  const char *name, const float *value) {
     size_t length = strlen(request->name);
     int plain = length > 7 && strcmp(request->name + length - 7, ".weight") == 0;
-    return add_constant(request, arena, layout, request->name, plain ? length - 6 : length,
-                        plain ? "input_global_scale" : "_input_global_scale", HT_F32, 1, &one);
+    return add_constant(request, arena, layout, request->name, plain ? length - 6 : length, plain ? name + 1 : name,
+                        HT_F32, 1, value);
+}
+
+/* The scale is found after the layout is made. */
+static ht_status add_static_scale(const ht_profile_request *request, ht_arena *arena, ht_layout *layout) {
+    HT_TRY(add_input_number(request, arena, layout, "_input_scale", request->static_scale));
+    ht_component *component = &layout->component[layout->count - 1];
+    component->kind = HT_COMPONENT_DATA;
+    component->data = request->static_scale;
+    component->data_bytes = sizeof *request->static_scale;
+    return HT_OK;
 }
 
 ht_status ht_compressed_layout(const ht_profile_request *request, ht_arena *arena, ht_layout *layout) {
+    static const float one = 1;
     const ht_compressed_row *row = ht_compressed_row_for(&layout->format, request->has_input);
     HT_TRY(ht_layout_add_plane(layout, arena, request, row->tail, HT_PLANE_CODES, row->codes));
     HT_TRY(ht_layout_add_plane(layout, arena, request, "_scale", HT_PLANE_SCALES, row->scales));
@@ -180,6 +192,6 @@ ht_status ht_compressed_layout(const ht_profile_request *request, ht_arena *aren
                             &shape[3 - count]));
     }
     if (layout->format.family == HT_FAMILY_NVFP4 && request->has_input && request->input.family == HT_FAMILY_NVFP4)
-        HT_TRY(add_input_scale(request, arena, layout));
-    return HT_OK;
+        HT_TRY(add_input_number(request, arena, layout, "_input_global_scale", &one));
+    return request->static_scale ? add_static_scale(request, arena, layout) : HT_OK;
 }

@@ -41,7 +41,8 @@ static int same_text(const char *a, const char *b) {
 
 static int same_group(const ht_profile_request *a, const ht_profile_request *b) {
     return ht_format_equal(&a->weight, &b->weight) && a->has_input == b->has_input &&
-           (!a->has_input || (ht_format_equal(&a->input, &b->input) && a->input_rule == b->input_rule)) &&
+           (!a->has_input || (ht_format_equal(&a->input, &b->input) && a->input_rule == b->input_rule &&
+                              !a->static_scale == !b->static_scale)) &&
            a->scale_rule == b->scale_rule && same_text(a->method, b->method) && same_text(a->scheme, b->scheme) &&
            same_text(a->sparsity, b->sparsity);
 }
@@ -72,6 +73,8 @@ json_t *ht_group_record(const ht_profile_request *request) {
     if (request->has_input) {
         ht_format_name(&request->input, input, sizeof input);
         json_object_set_new(record, "input", json_string(input));
+        if (request->static_scale)
+            json_object_set_new(record, "input_static", json_true());
         json_object_set_new(record, "input_rule", json_string(ht_scale_rule_name(request->input_rule)));
     }
     return record;

@@ -1,12 +1,14 @@
 /* Profile plain: every format, one tensor for each plane, nothing clever.
  *
  *     <name>.codes  <name>.scales  <name>.zeros  <name>.scales2  <name>.global  <name>.shape (i64: logical shape)
+ *     <name>.input_scale (f32 [1]): of static inputs, "input_static": true in the group
  *     <name>.act_pre_scale and transform_config: what is done to the inputs (transforms.h)
  *
  * dtypes and shapes are those of ht_format_plane_shape, behind the batch dimension if there is one; e8m0 scales are u8.
  * quantization_config: {"quant_method": "halftone", "groups": {"group_0": {"targets": [..], "weight": "nf4",
  * "input": "int8_row", ..}}} with format names that ht_format_parse reads. Only Halftone reads it.
  * SPDX-License-Identifier: BSD-3-Clause */
+#include <float.h>  /* FLT_MAX */
 #include <stdio.h>  /* snprintf */
 #include <stdlib.h> /* calloc */
 #include <string.h> /* strcmp */
@@ -20,6 +22,7 @@
 #include "io/transforms.h"
 
 static const char *const tails[HT_PLANE_COUNT] = {".codes", ".scales", ".zeros", ".scales2", ".global"};
+#define STATIC_TAIL ".input_scale"
 
 ht_status ht_plain_adapt(const ht_profile_request *request, ht_format *stored) {
     char name[96];
@@ -41,6 +44,19 @@ static ht_status add_input_scale(const ht_profile_request *request, ht_arena *ar
     return HT_OK;
 }
 
+static ht_status add_static_scale(const ht_profile_request *request, ht_arena *arena, ht_layout *layout) {
+    static const size_t one = 1;
+    ht_component *component = ht_layout_add(layout, arena, request->name, strlen(request->name), STATIC_TAIL);
+    if (!component)
+        return HT_ERR_MEMORY;
+    component->kind = HT_COMPONENT_DATA;
+    component->tensor.dtype = HT_F32;
+    component->data = request->static_scale;
+    component->data_bytes = sizeof *request->static_scale;
+    ht_component_shape(component, 1, 0, 1, &one);
+    return HT_OK;
+}
+
 ht_status ht_plain_layout(const ht_profile_request *request, ht_arena *arena, ht_layout *layout) {
     for (int plane = 0; plane < HT_PLANE_COUNT; plane++) {
         size_t shape[2];
@@ -58,6 +74,7 @@ ht_status ht_plain_layout(const ht_profile_request *request, ht_arena *arena, ht
     component->constant_bytes = rank * sizeof shape[0];
     memcpy(component->constant, &shape[3 - rank], component->constant_bytes);
     ht_component_shape(component, 1, 0, 1, &rank);
+    HT_TRY(request->static_scale ? add_static_scale(request, arena, layout) : HT_OK);
     return request->has_input_scale ? add_input_scale(request, arena, layout) : HT_OK;
 }
 
@@ -130,6 +147,19 @@ static ht_status read_shape(ht_fold *fold, const char *name, size_t length, size
     return HT_OK;
 }
 
+static ht_status take_static_scale(ht_fold *fold, ht_parameter *parameter) {
+    size_t index = ht_fold_find(fold, parameter->name, strlen(parameter->name), STATIC_TAIL);
+    const ht_stored_tensor *tensor = index == SIZE_MAX ? NULL : &fold->checkpoint->tensors[index];
+    float scale = 0;
+    if (tensor && tensor->dtype == HT_F32 && tensor->bytes == sizeof scale)
+        memcpy(&scale, tensor->data, sizeof scale); /* it may lie unaligned */
+    if (!(scale > 0 && scale <= FLT_MAX))
+        return ht_fail(HT_ERR_CORRUPT, "%s: parameter %s needs a " STATIC_TAIL " tensor of one F32 above zero",
+                       fold->checkpoint->path, parameter->name);
+    parameter->input_scale = scale;
+    return ht_fold_take(fold, parameter, index);
+}
+
 static ht_status read_parameter(reader *r, const char *name, size_t length) {
     ht_fold *fold = r->fold;
     size_t group = ht_targets_find(r->targets, name, length), shape[3], shape_index;
@@ -161,7 +191,8 @@ static ht_status read_parameter(reader *r, const char *name, size_t length) {
                            fold->checkpoint->path, parameter->name, tails[plane], weight);
         HT_TRY(ht_fold_plane(fold, parameter, (ht_plane)plane, index));
     }
-    return ht_fold_take(fold, parameter, shape_index);
+    HT_TRY(ht_fold_take(fold, parameter, shape_index));
+    return json_is_true(json_object_get(r->groups[group], "input_static")) ? take_static_scale(fold, parameter) : HT_OK;
 }
 
 static ht_status read_all(reader *r) {

@@ -33,6 +33,7 @@ typedef struct ht_profile_request {
     int has_input;    /* the scheme quantizes the input */
     ht_format input;
     ht_scale_rule input_rule;
+    const float *static_scale; /* one for all inputs, its value is read when the layout is finished; NULL: dynamic */
     ht_input_transform inputs; /* what is done to the inputs; the weight was changed for it */
     int has_input_scale;       /* inputs.scale: it may be NULL until values are written */
     /* For the record in the config only. */
@@ -46,7 +47,7 @@ typedef enum ht_component_kind {
     HT_COMPONENT_PLANE,      /* the bytes of one plane */
     HT_COMPONENT_ZEROS_DOWN, /* zero points packed along dimension 0 into 32-bit words (pack-quantized) */
     HT_COMPONENT_CONSTANT,   /* bytes known beforehand: the logical shape, a default global scale */
-    HT_COMPONENT_DATA        /* bytes that lie elsewhere: the scale of inputs */
+    HT_COMPONENT_DATA        /* bytes that lie elsewhere: scales of inputs */
 } ht_component_kind;
 
 /* One output tensor of a parameter. */
@@ -60,7 +61,7 @@ typedef struct ht_component {
     size_t data_bytes;
 } ht_component;
 
-enum { HT_MAX_COMPONENTS = 7 };
+enum { HT_MAX_COMPONENTS = 8 };
 
 /* Where the planes of one parameter go. */
 typedef struct ht_layout {

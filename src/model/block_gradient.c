@@ -70,9 +70,12 @@ static ht_status read_input(ht_dense_block *block, ht_site site, size_t i, const
         block->has_input[site] = linear->has_input;
         block->input[site] = linear->input;
         block->input_rule[site] = linear->input_rule;
+        block->input_scale[site] = linear->input_scale;
     } else if (linear->has_input != block->has_input[site] ||
-               (linear->has_input && (!ht_format_equal(&linear->input, &block->input[site]) ||
-                                      linear->input_rule != block->input_rule[site]))) {
+               (linear->has_input &&
+                (!ht_format_equal(&linear->input, &block->input[site]) ||
+                 linear->input_rule != block->input_rule[site] || linear->input_scale < block->input_scale[site] ||
+                 linear->input_scale > block->input_scale[site]))) {
         return ht_fail(HT_ERR_UNSUPPORTED, "block %zu: linears that share their inputs quantize them differently",
                        block->layer);
     }

@@ -39,6 +39,7 @@ typedef struct ht_dense_block {
     int has_input[HT_SITE_COUNT]; /* inputs are quantized */
     ht_format input[HT_SITE_COUNT];
     ht_scale_rule input_rule[HT_SITE_COUNT];
+    float input_scale[HT_SITE_COUNT]; /* of all rows; 0: of every row */
     ht_arena arena;
     float *memory; /* weights of all */
 } ht_dense_block;

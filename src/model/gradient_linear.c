@@ -53,8 +53,8 @@ static ht_status change_inputs(ht_tape *tape, ht_site site, const ht_dense_linea
         memcpy(tape->d_turned, x, rows * cols * sizeof *x);
         x = tape->d_turned;
     }
-    return ht_quantize_inputs(&tape->model->workspace, &block->input[site], block->input_rule[site], x, rows, cols,
-                              cols, to);
+    return ht_quantize_inputs_by(&tape->model->workspace, &block->input[site], block->input_rule[site],
+                                 block->input_scale[site], x, rows, cols, cols, to);
 }
 
 /* Gradients of transformed rows, added to those of the rows. */

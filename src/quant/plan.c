@@ -33,6 +33,8 @@ ht_profile_request ht_job_request(const ht_job *job) {
                                   .has_input = job->scheme.has_input,
                                   .input = job->scheme.input,
                                   .input_rule = job->scheme.input_rule,
+                                  .static_scale =
+                                      job->scheme.input_range != HT_INPUT_DYNAMIC ? &job->input_scale : NULL,
                                   .inputs = job->inputs,
                                   .has_input_scale = job->has_input_scale,
                                   .scheme = job->scheme.name,

@@ -25,6 +25,7 @@ typedef struct ht_job {
     ht_settings settings;      /* of the rule's method, resolved */
     ht_input_transform inputs; /* what will be done to the inputs; no values yet while transforms are still to come */
     int has_input_scale;
+    float input_scale; /* of schemes with a static one, for all inputs; 0: not known yet, or none */
     ht_layout *layout; /* NULL: kept */
     size_t first;      /* its output tensors are first .. first + count - 1 */
     size_t count;

@@ -5,6 +5,7 @@
  * so that the result says how it came about.
  * SPDX-License-Identifier: BSD-3-Clause */
 #include <limits.h>   /* PATH_MAX */
+#include <stdint.h>   /* SIZE_MAX */
 #include <stdio.h>    /* snprintf */
 #include <stdlib.h>   /* free */
 #include <string.h>   /* strlen, strrchr */
@@ -15,6 +16,7 @@
 #include "base/context.h"
 #include "base/status.h"
 #include "io/writer.h"
+#include "quant/calibrate/input_scales.h"
 #include "quant/driver.h"
 #include "quant/transform/stage.h"
 
@@ -96,6 +98,21 @@ ht_status ht_plan_output_bytes(const ht_plan *plan, const ht_checkpoint *checkpo
     return status;
 }
 
+/* Scales of inputs that are the same for all of them, before anything else. */
+static ht_status find_input_scales(ht_context *ctx, const ht_checkpoint *checkpoint, ht_plan *plan,
+                                   const ht_checkpoint_writer *writer) {
+    ht_model *model;
+    if (ht_input_scales_wanted(plan) == SIZE_MAX)
+        return HT_OK;
+    HT_TRY(ht_model_open(ctx, ht_checkpoint_path(checkpoint), &model));
+    ht_status status = ht_samples_check(&plan->samples, model->config.context, model->config.vocabulary,
+                                        ht_checkpoint_path(checkpoint), plan->calibration.data);
+    if (status == HT_OK)
+        status = ht_input_scales_measure(model, plan, writer->staging);
+    ht_model_close(model);
+    return status;
+}
+
 static ht_status write_all(ht_context *ctx, const ht_checkpoint *checkpoint, ht_plan *plan,
                            const ht_quantize_options *options, ht_checkpoint_writer *writer) {
     ht_text config = {0}; /* first: a run that goes on reads finished blocks back from the staged files */
@@ -105,6 +122,7 @@ static ht_status write_all(ht_context *ctx, const ht_checkpoint *checkpoint, ht_
     ht_text_free(&config);
     HT_TRY(status);
     HT_TRY(ht_writer_index(writer));
+    HT_TRY(find_input_scales(ctx, checkpoint, plan, writer));
     HT_TRY(ht_run_plan(ctx, checkpoint, plan, options, writer));
     HT_TRY(ht_checkpoint_writer_sidecars(writer, checkpoint));
     HT_TRY(ht_context_check_cancelled(ctx));
@@ -120,6 +138,10 @@ static int will_fail_again(ht_status status) {
 /* Calibration text, where a method needs one or one is given. */
 static ht_status read_samples(ht_plan *plan, const ht_checkpoint *checkpoint) {
     const ht_calibration *how = &plan->calibration;
+    size_t wanted = ht_input_scales_wanted(plan);
+    if (wanted != SIZE_MAX && !how->data)
+        return ht_fail(HT_ERR_ARGUMENT, "scheme %s takes the scale of its inputs from text: give one with --data FILE",
+                       plan->job[wanted].scheme.name);
     for (size_t i = 0; i < plan->count && !how->data; i++) {
         const ht_job *job = &plan->job[i];
         for (int stage = HT_STAGE_REFINE; job->layout && stage <= (int)HT_STAGE_ROUND; stage++) {

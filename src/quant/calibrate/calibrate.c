@@ -31,16 +31,8 @@ enum { STAGES = sizeof stages / sizeof *stages };
 
 static ht_status check_samples(const ht_calibrator *c) {
     const ht_decoder_config *config = &c->model->config;
-    const ht_samples *samples = c->samples;
-    if (samples->length > config->context)
-        return ht_fail(HT_ERR_ARGUMENT,
-                       "%s: samples of %zu tokens, the model's context is %zu: give a smaller --length",
-                       ht_checkpoint_path(c->run->checkpoint), samples->length, config->context);
-    for (size_t i = 0; i < (samples->count + samples->held_out) * samples->length; i++)
-        if (samples->ids[i] < 0 || (size_t)samples->ids[i] >= config->vocabulary)
-            return ht_fail(HT_ERR_ARGUMENT, "%s: token %zu of the text has id %ld, the model's vocabulary has %zu",
-                           c->how->data, i, (long)samples->ids[i], config->vocabulary);
-    return HT_OK;
+    return ht_samples_check(c->samples, config->context, config->vocabulary, ht_checkpoint_path(c->run->checkpoint),
+                            c->how->data);
 }
 
 /* Which jobs are linears of blocks. Others whose method wants inputs are rounded, and say so. */

@@ -27,6 +27,7 @@ typedef struct ht_observed {
     int quantized;
     ht_format format; /* of quantized rows */
     ht_scale_rule rule;
+    float scale;                    /* of all of them; 0: of every row */
     unsigned what;                  /* of ht_moment; what any of the linears wants */
     ht_moments *moments, *held_out; /* while its group is at work */
     uint64_t routed;                /* rows that the model itself sends here, samples only */

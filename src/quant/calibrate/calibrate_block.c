@@ -37,7 +37,8 @@ static ht_status find_observed(ht_calibrator *c, ht_site site, size_t expert, co
         if (o->site != site || o->expert != expert || o->quantized != quantized ||
             !ht_transformer_equal(&o->inputs, o->entry, &inputs, entry))
             continue;
-        if (quantized && (!ht_format_equal(&o->format, &scheme->input) || o->rule != scheme->input_rule))
+        if (quantized && (!ht_format_equal(&o->format, &scheme->input) || o->rule != scheme->input_rule ||
+                          o->scale < job->input_scale || o->scale > job->input_scale))
             continue;
         o->what |= wanted(job);
         *out = i;
@@ -52,6 +53,7 @@ static ht_status find_observed(ht_calibrator *c, ht_site site, size_t expert, co
                                                    .quantized = quantized,
                                                    .format = scheme->input,
                                                    .rule = scheme->input_rule,
+                                                   .scale = job->input_scale,
                                                    .what = wanted(job)};
     *out = c->observed_count++;
     return HT_OK;
@@ -180,6 +182,7 @@ ht_status ht_exchange_put(ht_calibrator *c, ht_exchange *exchange) {
         return HT_OK;
     ht_linear_options options = {.input = job->scheme.has_input ? &job->scheme.input : NULL,
                                  .input_rule = job->scheme.input_rule,
+                                 .input_scale = job->input_scale,
                                  .bias = ht_linear_bias(*exchange->place)};
     HT_TRY(ht_linear_from_weight(c->ctx, &exchange->weight, &options, &exchange->after));
     exchange->before = *exchange->place;

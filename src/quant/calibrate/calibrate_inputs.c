@@ -40,8 +40,8 @@ static ht_status quantized_rows(ht_calibrator *c, const ht_observed *o, const ht
     if (!o->quantized)
         return HT_OK;
     HT_TRY(reserve(c, &c->inputs, &c->input_values, rows->rows * rows->cols));
-    HT_TRY(ht_quantize_inputs(&c->model->workspace, &o->format, o->rule, *x, rows->rows, rows->cols, rows->cols,
-                              c->inputs));
+    HT_TRY(ht_quantize_inputs_by(&c->model->workspace, &o->format, o->rule, o->scale, *x, rows->rows, rows->cols,
+                                 rows->cols, c->inputs));
     *x = c->inputs;
     return HT_OK;
 }

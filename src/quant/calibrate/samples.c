@@ -152,3 +152,16 @@ ht_status ht_samples_read(const char *model, const ht_calibration *how, ht_arena
     ht_encoding_release(&ids);
     return status;
 }
+
+ht_status ht_samples_check(const ht_samples *samples, size_t context, size_t vocabulary, const char *model,
+                           const char *data) {
+    if (samples->length > context)
+        return ht_fail(HT_ERR_ARGUMENT,
+                       "%s: samples of %zu tokens, the model's context is %zu: give a smaller --length", model,
+                       samples->length, context);
+    for (size_t i = 0; i < (samples->count + samples->held_out) * samples->length; i++)
+        if (samples->ids[i] < 0 || (size_t)samples->ids[i] >= vocabulary)
+            return ht_fail(HT_ERR_ARGUMENT, "%s: token %zu of the text has id %ld, the model's vocabulary has %zu",
+                           data, i, (long)samples->ids[i], vocabulary);
+    return HT_OK;
+}

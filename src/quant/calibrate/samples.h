@@ -46,4 +46,8 @@ typedef struct ht_samples {
  * one window), IO, and as the tokenizer does. */
 ht_status ht_samples_read(const char *model, const ht_calibration *how, ht_arena *arena, ht_samples *out);
 
+/* Can a model of this context and vocabulary read the samples? Else ARGUMENT, naming the model's path and the text. */
+ht_status ht_samples_check(const ht_samples *samples, size_t context, size_t vocabulary, const char *model,
+                           const char *data);
+
 #endif

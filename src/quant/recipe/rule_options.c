@@ -24,7 +24,7 @@ enum {
 typedef struct option_value {
     const char *name;
     int value;
-    unsigned families; /* of the weight format; of the input format for input_rule */
+    unsigned families; /* of the weight format; of the input format for input_rule and input_range */
 } option_value;
 
 static const struct {
@@ -45,6 +45,13 @@ static const struct {
                                {"rceil", HT_SCALE_RCEIL, MX},
                                {"ceil", HT_SCALE_CEIL, MX},
                                {"even", HT_SCALE_EVEN, MX}}},
+    [HT_OPTION_INPUT_RANGE] = {"input_range",
+                               {{"absmax", HT_INPUT_ABS_MAX, FLOAT8 | INT},
+                                {"p99.9", HT_INPUT_P999, FLOAT8 | INT},
+                                {"p99.99", HT_INPUT_P9999, FLOAT8 | INT},
+                                {"p99.999", HT_INPUT_P99999, FLOAT8 | INT},
+                                {"percentile", HT_INPUT_P9999, FLOAT8 | INT},
+                                {"mse", HT_INPUT_MSE, FLOAT8 | INT}}},
     [HT_OPTION_SCALE_DTYPE] = {"scale_dtype", {{"f32", HT_F32, FLOAT8 | INT}, {"bf16", HT_BF16, FLOAT8 | INT}}},
     [HT_OPTION_INT_RULE] = {"int_rule",
                             {{"symmetric", HT_INT_SYMMETRIC, INT},
@@ -127,9 +134,11 @@ const char *ht_option_value_name(ht_option option, int value) {
 
 /* Families that an option is asked about for this scheme; 0 when the scheme has no such part. */
 static unsigned families_of(ht_option option, const ht_scheme *scheme) {
-    if (option != HT_OPTION_INPUT_RULE)
-        return 1u << scheme->weight.family;
-    return scheme->has_input ? 1u << scheme->input.family : 0;
+    if (option == HT_OPTION_INPUT_RULE)
+        return scheme->has_input ? 1u << scheme->input.family : 0;
+    if (option == HT_OPTION_INPUT_RANGE)
+        return scheme->input_range != HT_INPUT_DYNAMIC ? 1u << scheme->input.family : 0;
+    return 1u << scheme->weight.family;
 }
 
 static int means_something(ht_option option, int value, const ht_scheme *scheme) {
@@ -166,5 +175,6 @@ void ht_rule_options_apply(const ht_rule_options *options, ht_scheme *scheme, ht
     row->nvfp4_rule = (ht_nvfp4_rule)said(options, HT_OPTION_NVFP4_RULE, scheme, (int)row->nvfp4_rule);
     row->power_of_two = said(options, HT_OPTION_POWER_OF_TWO, scheme, row->power_of_two);
     scheme->input_rule = (ht_scale_rule)said(options, HT_OPTION_INPUT_RULE, scheme, (int)scheme->input_rule);
+    scheme->input_range = (ht_input_range)said(options, HT_OPTION_INPUT_RANGE, scheme, (int)scheme->input_range);
     scheme->weight.scale = (ht_dtype)said(options, HT_OPTION_SCALE_DTYPE, scheme, (int)scheme->weight.scale);
 }

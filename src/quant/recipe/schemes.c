@@ -27,6 +27,7 @@ typedef struct scheme_row {
     const char *input;         /* format name, or NULL: activations stay as they are */
     uint32_t input_block_rows; /* 0 = the format's own */
     ht_scale_rule input_rule;
+    ht_input_range input_range;
 } scheme_row;
 
 /* Activations of MX schemes use RCEIL: it never saturates. The weights' rule is an option of the recipe. */
@@ -61,6 +62,16 @@ static const scheme_row schemes[] = {
      .weight = "fp8-block",
      .input = "fp8-block",
      .input_block_rows = 1},
+    {.item = {"fp8-static", "e4m3 weights, a scale per tensor, and e4m3 activations by one scale from calibration text",
+              "fp8-tensor-static"},
+     .weight = "fp8-tensor",
+     .input = "fp8-tensor",
+     .input_range = HT_INPUT_ABS_MAX},
+    {.item = {"int8-static", "int8 weights, a scale per row, and int8 activations by one scale from calibration text",
+              "w8a8-static"},
+     .weight = "int8-row",
+     .input = "int8-tensor",
+     .input_range = HT_INPUT_MSE},
     {.item = {"fp8-w", "e4m3 weights, a scale per row", "fp8a16"}, .weight = "fp8-row"},
     {.item = {"nf4", "NF4 (16 normal quantiles, block 64, double quantized scales) weights", ""}, .weight = "nf4"},
     {.item = {"nf4-flat", "NF4 weights with f32 scales", ""}, .weight = "nf4_flat"},
@@ -117,7 +128,7 @@ static int names(const ht_list_item *item, const char *name) {
 }
 
 static ht_status from_row(const scheme_row *row, ht_scheme *out) {
-    *out = (ht_scheme){.has_input = row->input != NULL, .input_rule = row->input_rule};
+    *out = (ht_scheme){.has_input = row->input != NULL, .input_rule = row->input_rule, .input_range = row->input_range};
     snprintf(out->name, sizeof out->name, "%s", row->item.name);
     HT_TRY(ht_format_parse(row->weight, &out->weight));
     if (row->input)

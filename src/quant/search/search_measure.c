@@ -205,18 +205,9 @@ static ht_status work_on_layer(ht_measurement *m) {
 /* --- Opening ------------------------------------------------------------------------------------------------------ */
 
 static ht_status check_samples(const ht_measurement *m) {
-    const ht_samples *samples = &m->search->samples;
     const ht_decoder_config *config = &m->model->config;
-    const char *path = ht_checkpoint_path(m->search->checkpoint);
-    if (samples->length > config->context)
-        return ht_fail(HT_ERR_ARGUMENT,
-                       "%s: samples of %zu tokens, the model's context is %zu: give a smaller --length", path,
-                       samples->length, config->context);
-    for (size_t i = 0; i < (samples->count + samples->held_out) * samples->length; i++)
-        if (samples->ids[i] < 0 || (size_t)samples->ids[i] >= config->vocabulary)
-            return ht_fail(HT_ERR_ARGUMENT, "%s: token %zu of the text has id %ld, the model's vocabulary has %zu",
-                           m->search->calibration.data, i, (long)samples->ids[i], config->vocabulary);
-    return HT_OK;
+    return ht_samples_check(&m->search->samples, config->context, config->vocabulary,
+                            ht_checkpoint_path(m->search->checkpoint), m->search->calibration.data);
 }
 
 static ht_status embed(ht_measurement *m, size_t first, size_t count, size_t resident, ht_hidden **out) {

@@ -123,6 +123,10 @@ static void check_parameter(ht_finding *finding, const ht_parameter *parameter, 
     else if (parameter->quantized)
         check_arguments(finding, name, group, json_object_get(value, "weights"), &parameter->weight.format);
     const json_t *input = json_object_get(value, "input_activations");
+    int is_static = json_is_false(json_object_get(input, "dynamic"));
+    if (parameter->quantized && parameter->has_input && is_static != (parameter->input_scale > 0))
+        ht_find(finding, "%s has %s scale for all its inputs, its config group %s says that they are %s", name,
+                is_static ? "no" : "a", group, is_static ? "static" : "dynamic");
     if (parameter->quantized && group && json_is_object(input) != (parameter->has_input != 0))
         ht_find(finding, "%s and its config group %s disagree on quantized inputs", name, group);
 }
