@@ -14,6 +14,7 @@
 #include <halftone/observe.h>
 #include <halftone/search.h>
 #include <halftone/linear.h>
+#include <halftone/torchao.h>
 #include <halftone/attention.h>
 #include <halftone/kernels.h>
 #include <halftone/model.h>
