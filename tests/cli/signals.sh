@@ -11,6 +11,21 @@ stop() { # stop SIGNAL DELAY WORDS...: run the program, send the signal once it 
     wait $pid
     status=$?
 }
+end() { # end SIGNAL WORDS...: the same until it is gone, as a signal that comes before the program's own start is lost
+    signal=$1
+    shift
+    $HALFTONE_RUN "$@" >/dev/null 2>err &
+    pid=$!
+    signal_until_gone "$signal" $pid
+    wait $pid
+    status=$?
+}
+signal_until_gone() {
+    for try in $(seq 300); do
+        sleep 0.2
+        kill -"$1" "$2" 2>/dev/null || break
+    done
+}
 for signal in INT TERM; do
     for delay in 0.2 0.15 0.1 0.07 0.05; do
         rm -rf part
@@ -24,24 +39,21 @@ for signal in INT TERM; do
     diff -r whole part >/dev/null || fail "other bytes after SIG$signal"
 done
 text=$ROOT/tests/data/text/sample-a.txt
-stop INT 0.2 eval "$MODEL" --text "$text" --threads 1
+end INT eval "$MODEL" --text "$text" --threads 1
 check "$status" -eq 130
-stop TERM 0.2 eval "$MODEL" --text "$text" --threads 1
+end TERM eval "$MODEL" --text "$text" --threads 1
 check "$status" -eq 143
-stop INT 0.2 search "$MODEL" --target-bpw 4.5 --data "$text" --threads 1 -o recipe.yaml
+end INT search "$MODEL" --target-bpw 4.5 --data "$text" --threads 1 -o recipe.yaml
 check "$status" -eq 130
 check ! -e recipe.yaml
 # A program that does not reach a safe point dies of the second signal: here it has none, reading a pipe that stays open.
 mkfifo pipe
 for pair in INT:130 TERM:143; do
-    sleep 5 >pipe &
+    sleep 90 >pipe &
     holder=$!
     $HALFTONE_RUN tokenize "$MODEL" --text pipe >/dev/null 2>&1 &
     pid=$!
-    sleep 0.3
-    kill -"${pair%:*}" $pid
-    sleep 0.2
-    kill -"${pair%:*}" $pid
+    signal_until_gone "${pair%:*}" $pid
     wait $pid
     check $? -eq "${pair#*:}"
     kill $holder
