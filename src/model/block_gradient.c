@@ -148,6 +148,7 @@ static size_t list_pieces(const ht_model *model, ht_tape *tape, piece *list) {
                          {&tape->unclipped, c->clip_qkv > 0 ? heads : 0},
                          {&tape->heads, heads},
                          {&tape->attended, q},
+                         {&tape->lse, c->heads},
                          {&tape->attention, h},
                          {&tape->mid, h},
                          {&tape->mlp_normed, h},

@@ -2,16 +2,14 @@
  *
  *     heads_in  q|k|v of the linears -> norm, clip, rotate, scale q -> heads -> attention -> attended
  *
- * Attention keeps no probabilities: for a tile of query rows they are computed again on the way back,
- *
- *     S = q k^T, P = softmax(cap(S)), dP = dO v^T, dS = P (dP - sum(P dP)) cap', dq += dS k, dk += dS^T q, dv += P^T dO
- *
- * A key-value head is one task, its query heads and tiles come in order, so sums have one order. A sink takes
- * probability and gives nothing, so the formulas hold with it. Source: Dao et al. 2022 (recomputing), without the tiles
- * over keys.
+ * Attention keeps no probabilities but log sum exp of each row; the way back is ht_attention_backward. On the way forth
+ * a key-value head is one task, in tiles of query rows, with dense products: faster here than the kernels of the run
+ * time, which give a token the same bits alone.
  * SPDX-License-Identifier: BSD-3-Clause */
-#include <math.h>   /* INFINITY */
+#include <math.h>   /* INFINITY, log */
 #include <string.h> /* memcpy */
+
+#include <halftone/attention.h>
 
 #include "base/pool.h"
 #include "base/status.h"
@@ -93,14 +91,13 @@ static void place_back(void *arg, size_t row, size_t count) {
 /* A tile of query rows of one head: keys [begin, end), its scores [rows, end - begin]. */
 typedef struct tile {
     size_t head, row, rows, begin, keys;
-    float *p, *cap, *d; /* probabilities; capped scores, where there is a cap; gradients */
+    float *p; /* probabilities */
 } tile;
 
 typedef struct heads {
     ht_tape *tape;
     float *scratch; /* by worker */
     size_t each;
-    int back;
 } heads;
 
 static const float *key_rows(const ht_tape *tape, const tile *t, int which) {
@@ -109,7 +106,7 @@ static const float *key_rows(const ht_tape *tape, const tile *t, int which) {
     return tape->heads + t->begin * tape->layer->qkv.width + (c->heads + (which ? c->kv_heads : 0) + kv) * c->head_dim;
 }
 
-static void probabilities(const ht_tape *tape, const tile *t, size_t i) {
+static void probabilities(ht_tape *tape, const tile *t, size_t i) {
     const ht_kernels *kernels = &tape->model->kernels;
     size_t position = t->row + i, window = tape->layer->window;
     size_t from = window && position + 1 > window ? position + 1 - window : 0, count = position + 1 - from;
@@ -118,21 +115,20 @@ static void probabilities(const ht_tape *tape, const tile *t, size_t i) {
     float cap = (float)tape->model->config.attention_cap;
     if (cap > 0)
         kernels->of[HT_OPERATION_SOFTCAP].softcap(score, count, cap);
-    if (t->cap)
-        memcpy(t->cap + i * t->keys, p, t->keys * sizeof *p);
     double sum = kernels->of[HT_OPERATION_SOFTMAX].softmax(score, count, sink ? *sink : -INFINITY, score, &max);
     if (sink) {
         float extra = *sink, ignored;
         sum += kernels->of[HT_OPERATION_SOFTMAX].softmax(&extra, 1, max, &extra, &ignored);
     }
     float scale = (float)(1 / sum);
+    tape->lse[t->head * tape->rows + position] = (float)((double)max + log(sum));
     for (size_t j = 0; j < count; j++)
         score[j] *= scale;
     memset(p, 0, (from - t->begin) * sizeof *p);
     memset(score + count, 0, (t->keys - (from - t->begin) - count) * sizeof *p);
 }
 
-static ht_status score_tile(const ht_tape *tape, const tile *t) {
+static ht_status score_tile(ht_tape *tape, const tile *t) {
     size_t width = tape->layer->qkv.width, d = tape->model->config.head_dim;
     memset(t->p, 0, t->rows * t->keys * sizeof *t->p);
     const ht_dense_job job = {.m = t->rows,
@@ -164,85 +160,57 @@ static ht_status mix_tile(ht_tape *tape, const tile *t) {
     return ht_dense_run(tape->ctx, &job);
 }
 
-/* d = P (dP - sum(P dP)), times the derivative of the cap. */
-static void score_gradients(const ht_tape *tape, const tile *t) {
-    float cap = (float)tape->model->config.attention_cap;
-    for (size_t i = 0; i < t->rows; i++) {
-        const float *p = t->p + i * t->keys, *capped = t->cap ? t->cap + i * t->keys : NULL;
-        float *d = t->d + i * t->keys;
-        double mean = 0;
-        for (size_t j = 0; j < t->keys; j++)
-            mean += (double)(p[j] * d[j]);
-        for (size_t j = 0; j < t->keys; j++)
-            d[j] = p[j] * (d[j] - (float)mean);
-        for (size_t j = 0; capped && j < t->keys; j++)
-            d[j] *= 1 - capped[j] / cap * (capped[j] / cap);
-    }
-}
-
-static ht_status mix_tile_back(ht_tape *tape, const tile *t) {
-    size_t width = tape->layer->qkv.width, d = tape->model->config.head_dim, out = tape->model->config.heads * d;
-    const float *dy = tape->d_attended + t->row * out + t->head * d, *k = key_rows(tape, t, 0);
-    const float *q = tape->heads + t->row * width + t->head * d;
-    float *dq = tape->d_heads + (q - tape->heads), *dk = tape->d_heads + (k - tape->heads);
-    float *dv = tape->d_heads + (key_rows(tape, t, 1) - tape->heads);
-    HT_TRY(score_tile(tape, t));
-    memset(t->d, 0, t->rows * t->keys * sizeof *t->d);
-    const ht_dense_operand rows_d = {t->d, t->keys, 1}, keys_d = {t->d, 1, t->keys};
-    const ht_dense_job values = {.m = t->rows,
-                                 .n = t->keys,
-                                 .k = d,
-                                 .a = {dy, out, 1},
-                                 .b = {key_rows(tape, t, 1), width, 1},
-                                 .c = t->d,
-                                 .c_stride = t->keys};
-    const ht_dense_job back[3] = {
-        {.m = t->keys, .n = d, .k = t->rows, .a = {t->p, 1, t->keys}, .b = {dy, 1, out}, .c = dv, .c_stride = width},
-        {.m = t->rows, .n = d, .k = t->keys, .a = rows_d, .b = {k, 1, width}, .c = dq, .c_stride = width},
-        {.m = t->keys, .n = d, .k = t->rows, .a = keys_d, .b = {q, 1, width}, .c = dk, .c_stride = width}};
-    HT_TRY(ht_dense_run(tape->ctx, &values));
-    score_gradients(tape, t);
-    for (int i = 0; i < 3; i++)
-        HT_TRY(ht_dense_run(tape->ctx, &back[i]));
-    return HT_OK;
-}
-
 static ht_status attend_group(void *arg, size_t kv, size_t worker) {
     const heads *h = arg;
     ht_tape *tape = h->tape;
     const ht_decoder_config *c = &tape->model->config;
     size_t group = c->heads / c->kv_heads, window = tape->layer->window;
-    float *scratch = h->scratch + worker * h->each;
     for (size_t head = kv * group; head < (kv + 1) * group; head++)
         for (size_t row = 0; row < tape->rows; row += TILE) {
             tile t = {.head = head, .row = row, .rows = tape->rows - row < TILE ? tape->rows - row : TILE};
             t.begin = window && row + 1 > window ? row + 1 - window : 0;
             t.keys = row + t.rows - t.begin;
-            t.p = scratch;
-            t.d = scratch + t.rows * t.keys;
-            t.cap = h->back && c->attention_cap > 0 ? t.d + t.rows * t.keys : NULL;
-            HT_TRY(h->back ? mix_tile_back(tape, &t) : mix_tile(tape, &t));
+            t.p = h->scratch + worker * h->each;
+            HT_TRY(mix_tile(tape, &t));
         }
     return HT_OK;
 }
 
-static ht_status for_heads(ht_tape *tape, int back) {
+ht_status ht_tape_attend(ht_tape *tape) {
     size_t rows = tape->rows < TILE ? tape->rows : TILE, stride;
-    heads h = {.tape = tape, .back = back};
+    heads h = {.tape = tape};
     char *scratch;
-    HT_TRY(ht_workspace_threads(&tape->model->workspace, 3 * rows * tape->rows * sizeof(float), &scratch, &stride));
+    HT_TRY(ht_for_rows(tape->ctx, tape->rows, place_rows, tape));
+    HT_TRY(ht_workspace_threads(&tape->model->workspace, rows * tape->rows * sizeof(float), &scratch, &stride));
     h.scratch = (float *)(void *)scratch;
     h.each = stride / sizeof(float);
     return ht_parallel_for(tape->ctx, tape->model->config.kv_heads, attend_group, &h);
 }
 
-ht_status ht_tape_attend(ht_tape *tape) {
-    HT_TRY(ht_for_rows(tape->ctx, tape->rows, place_rows, tape));
-    return for_heads(tape, 0);
-}
-
 ht_status ht_tape_attend_back(ht_tape *tape) {
-    memset(tape->d_heads, 0, tape->rows * tape->layer->qkv.width * sizeof *tape->d_heads);
-    HT_TRY(for_heads(tape, 1));
+    const ht_decoder_config *c = &tape->model->config;
+    size_t d = c->head_dim, width = tape->layer->qkv.width, k = c->heads * d, v = k + c->kv_heads * d;
+    const ht_attention_args args = {.batch = 1,
+                                    .heads = c->heads,
+                                    .kv_heads = c->kv_heads,
+                                    .q_rows = tape->rows,
+                                    .kv_rows = tape->rows,
+                                    .head_dim = d,
+                                    .dtype = HT_F32,
+                                    .q = {tape->heads, 0, width, d},
+                                    .k = {tape->heads + k, 0, width, d},
+                                    .v = {tape->heads + v, 0, width, d},
+                                    .out = {tape->attended, 0, c->heads * d, d},
+                                    .scale = 1, /* q is scaled */
+                                    .causal = 1,
+                                    .window = tape->layer->window,
+                                    .softcap = c->attention_cap > 0 ? c->attention_cap : 0,
+                                    .sinks = tape->layer->sinks,
+                                    .lse = tape->lse};
+    const ht_attention_gradients to = {.d_out = {tape->d_attended, 0, c->heads * d, d},
+                                       .dq = {tape->d_heads, 0, width, d},
+                                       .dk = {tape->d_heads + k, 0, width, d},
+                                       .dv = {tape->d_heads + v, 0, width, d}};
+    HT_TRY(ht_attention_backward(tape->ctx, &args, &to, NULL));
     return ht_for_rows(tape->ctx, tape->rows, place_back, tape);
 }

@@ -23,6 +23,7 @@ struct ht_tape {
     float *x, *normed, *heads_in; /* heads_in: q|k|v as the linears gave them */
     float *unclipped;             /* q|k|v after their norms, where they are clipped; else NULL */
     float *heads, *attended;      /* q|k|v as attention sees them; q scaled */
+    float *lse;                   /* [heads, rows] of the scores */
     float *attention, *mid;       /* what attention adds, before its norm; x + that */
     float *mlp_normed, *gate_up, *gated, *mlp;
     float *input[HT_SITE_COUNT]; /* inputs of a site, transformed and quantized */
