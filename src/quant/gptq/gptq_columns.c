@@ -28,29 +28,53 @@ static size_t least(size_t a, size_t b) {
 
 /* --- Scales before the walk ---------------------------------------------------------------------------------- */
 
+/* Scales that can be chosen unit by unit. */
+static int is_chosen(const ht_grid *grid) {
+    return !grid->shared && grid->unit <= HT_GRID_UNIT && grid->cols % grid->unit == 0;
+}
+
+static int searches_before(const ht_gptq_walk *walk, size_t unit) {
+    return walk->scales == HT_SCALES_SEARCHED && !unit && is_chosen(walk->grid);
+}
+
+/* The scales of a unit, searched on the weights. */
+static void search_unit(const ht_gptq_state *s, size_t strip, size_t unit, ht_gptq_scratch *scratch) {
+    const ht_gptq_walk *walk = s->walk;
+    const ht_grid *grid = walk->grid;
+    size_t rows = ht_gptq_rows(s, strip), count = grid->family->cells;
+    float *x = scratch->errors;
+    for (size_t r = 0; r < HT_LANES; r++) {
+        const float *row = walk->weight + (strip * HT_LANES + (r < rows ? r : 0)) * grid->cols + unit * grid->unit;
+        for (size_t c = 0; c < grid->unit; c++)
+            x[c * HT_LANES + r] = row[c];
+    }
+    for (size_t r = 0; r < rows; r++)
+        memcpy(scratch->start + r * count, ht_gptq_cells(s, strip * HT_LANES + r, unit),
+               count * sizeof *scratch->start);
+    const ht_grid_strip choice = {.grid = grid,
+                                  .x = x,
+                                  .weight = walk->diagonal + unit * grid->unit,
+                                  .rows = rows,
+                                  .cells = scratch->best,
+                                  .step = count};
+    ht_grid_choose_lanes(&choice, 1, scratch->start);
+    for (size_t r = 0; r < rows; r++)
+        memcpy(ht_gptq_cells(s, strip * HT_LANES + r, unit), scratch->best + r * count, count * sizeof *scratch->best);
+}
+
 /* As rounded to nearest, or searched on the weights. */
 static ht_status prepare_strip(void *arg, size_t strip, size_t worker) {
     const ht_gptq_state *s = arg;
     const ht_gptq_walk *walk = s->walk;
-    const ht_grid *grid = walk->grid;
-    int search = walk->scales == HT_SCALES_SEARCHED && !s->unit && !grid->shared && grid->unit <= HT_GRID_UNIT &&
-                 grid->cols % grid->unit == 0;
-    (void)worker;
-    for (size_t r = strip * HT_LANES; r < strip * HT_LANES + ht_gptq_rows(s, strip); r++)
-        for (size_t u = 0; u < s->units; u++) {
-            ht_grid_cell own[HT_GRID_CELLS], *cells = ht_gptq_cells(s, r, u);
-            ht_grid_load(grid, walk->planes, r, u, cells);
-            if (!search)
-                continue;
-            memcpy(own, cells, grid->family->cells * sizeof *own);
-            ht_grid_choose(grid, walk->weight + r * grid->cols + u * grid->unit, walk->diagonal + u * grid->unit, 1,
-                           own, cells);
-        }
+    for (size_t r = 0; r < ht_gptq_rows(s, strip); r++)
+        for (size_t u = 0; u < s->units; u++)
+            ht_grid_load(walk->grid, walk->planes, strip * HT_LANES + r, u, ht_gptq_cells(s, strip * HT_LANES + r, u));
+    for (size_t u = 0; searches_before(walk, s->unit) && u < s->units; u++)
+        search_unit(s, strip, u, &s->scratch[worker]);
     return HT_OK;
 }
 
-/* --- Panels of F ---------------------------------------------------------------------------------------------------
- */
+/* --- Panels of F ---------------------------------------------------------------------------------------------- */
 
 /* Rows of F before the block: its columns side by side. */
 static ht_status pack_finished(void *arg, size_t task, size_t worker) {
@@ -164,8 +188,7 @@ static ht_status store_strip(void *arg, size_t strip, size_t worker) {
     return HT_OK;
 }
 
-/* --- The whole ------------------------------------------------------------------------------------------------------
- */
+/* --- The whole ------------------------------------------------------------------------------------------------ */
 
 static ht_status walk_blocks(ht_gptq_state *s) {
     const ht_gptq_walk *walk = s->walk;
@@ -208,18 +231,20 @@ static size_t panel_values(const ht_gptq_state *s) {
     return most > whole ? most : whole;
 }
 
-/* Scratch of a thread, in one piece: targets twice, weights and errors, a row, cells three times. */
+/* Scratch of a thread, in one piece: targets twice, weights, errors, a row, cells three times. */
 typedef struct layout {
-    size_t target, weight, row, cells, each;
+    size_t target, weight, errors, row, cells, each;
 } layout;
 
 static layout layout_of(const ht_gptq_state *s) {
     const ht_grid *grid = s->walk->grid;
+    size_t before = searches_before(s->walk, s->unit) ? grid->unit : 0;
     layout l = {.target = (s->block + HT_LANE_PANEL) * HT_LANES * sizeof(float),
                 .weight = s->block * HT_LANES * sizeof(float),
+                .errors = (before > s->block ? before : s->block) * HT_LANES * sizeof(float),
                 .row = (grid->cols * sizeof(float) + 63) / 64 * 64,
                 .cells = (HT_LANES * grid->family->cells * sizeof(ht_grid_cell) + 63) / 64 * 64};
-    l.each = 2 * l.target + 2 * l.weight + l.row + 3 * l.cells;
+    l.each = 2 * l.target + l.weight + l.errors + l.row + 3 * l.cells;
     return l;
 }
 
@@ -229,16 +254,16 @@ static ht_status open_scratch(ht_gptq_state *s, char **memory) {
     HT_TRY(ht_allocate(s->walk->ctx, threads, sizeof *s->scratch, "scratch of a walk over columns", &s->scratch));
     HT_TRY(ht_allocate_raw(s->walk->ctx, threads, l.each, "scratch of a walk over columns", memory));
     for (size_t i = 0; i < threads; i++) {
-        char *at = *memory + i * l.each, *rest = at + 2 * l.target + 2 * l.weight + l.row;
+        char *at = *memory + i * l.each, *row = at + 2 * l.target + l.weight + l.errors;
         ht_gptq_scratch *scratch = &s->scratch[i];
         scratch->target = (float *)(void *)at;
         scratch->tried = (float *)(void *)(at + l.target);
         scratch->weight = (float *)(void *)(at + 2 * l.target);
         scratch->errors = (float *)(void *)(at + 2 * l.target + l.weight);
-        scratch->row = (float *)(void *)(at + 2 * l.target + 2 * l.weight);
-        scratch->start = (ht_grid_cell *)(void *)rest;
-        scratch->best = (ht_grid_cell *)(void *)(rest + l.cells);
-        scratch->moved = (ht_grid_cell *)(void *)(rest + 2 * l.cells);
+        scratch->row = (float *)(void *)row;
+        scratch->start = (ht_grid_cell *)(void *)(row + l.row);
+        scratch->best = (ht_grid_cell *)(void *)(row + l.row + l.cells);
+        scratch->moved = (ht_grid_cell *)(void *)(row + l.row + 2 * l.cells);
     }
     return HT_OK;
 }
@@ -281,8 +306,7 @@ static ht_gptq_state state_of(ht_gptq_walk *walk) {
     ht_gptq_state s = {.walk = walk, .units = (grid->cols + grid->unit - 1) / grid->unit};
     s.strips = (grid->rows + HT_LANES - 1) / HT_LANES;
     s.cells = s.units * grid->family->cells;
-    if (walk->scales != HT_SCALES_ORIGINAL && walk->together && !grid->shared && grid->unit <= HT_GRID_UNIT &&
-        grid->cols % grid->unit == 0)
+    if (walk->scales != HT_SCALES_ORIGINAL && walk->together && is_chosen(grid))
         s.unit = grid->unit;
     s.block = block_length(walk, s.unit);
     return s;

@@ -25,7 +25,7 @@ static int is_pruned(const ht_gptq_scratch *scratch, size_t column, size_t lane)
     return scratch->pruned && scratch->pruned[column * HT_LANES + lane];
 }
 
-/* Keep what is better. */
+/* Keep what is better: all cells of a row's unit. */
 static void keep(const ht_grid *grid, const ht_grid_cell *cells, size_t rows, const float *cost, float *least,
                  ht_grid_cell *best) {
     size_t count = grid->family->cells;
@@ -65,35 +65,44 @@ static void search_neighbours(const ht_lane_group *group, ht_gptq_scratch *scrat
     }
 }
 
+/* The columns of the group as they would be if none of them were rounded, by column; in the place of the errors. */
+static const float *unrounded(const ht_lane_group *group, ht_gptq_scratch *scratch, const float *weight,
+                              const float *target) {
+    size_t unit = group->grid->unit;
+    memcpy(scratch->tried, target, group->count * HT_LANES * sizeof *target);
+    memset(scratch->tried + group->count * HT_LANES, 0, HT_LANE_PANEL * HT_LANES * sizeof *target);
+    ht_lane_walk_group(group, NULL, weight, scratch->tried, scratch->errors,
+                       &(ht_lane_walk){.pruned = scratch->pruned});
+    for (size_t i = 0; i < group->count; i++) {
+        float *x = scratch->errors + group->order[i] % unit * HT_LANES;
+        for (size_t r = 0; r < HT_LANES; r++)
+            x[r] = is_pruned(scratch, group->order[i], r) ? 0 : scratch->tried[i * HT_LANES + r];
+    }
+    return scratch->errors;
+}
+
 void ht_gptq_choose_unit(const ht_gptq_state *s, size_t strip, const ht_lane_group *group, ht_gptq_scratch *scratch,
                          const float *weight, const float *target) {
     const ht_gptq_walk *walk = s->walk;
     const ht_grid *grid = walk->grid;
     size_t rows = ht_gptq_rows(s, strip), unit = group->order[0] / grid->unit, count = grid->family->cells;
     int searched = walk->scales == HT_SCALES_SEARCHED;
-    float cost[HT_LANES], least[HT_LANES], x[HT_GRID_UNIT];
-    memcpy(scratch->tried, target, group->count * HT_LANES * sizeof *target);
-    memset(scratch->tried + group->count * HT_LANES, 0, HT_LANE_PANEL * HT_LANES * sizeof *target);
-    ht_lane_walk_group(group, NULL, weight, scratch->tried, scratch->errors,
-                       &(ht_lane_walk){.pruned = scratch->pruned});
-    for (size_t r = 0; r < rows; r++) {
-        ht_grid_cell own[HT_GRID_CELLS], *cells = ht_gptq_cells(s, strip * HT_LANES + r, unit);
-        for (size_t i = 0; i < group->count; i++)
-            x[group->order[i] % grid->unit] =
-                is_pruned(scratch, group->order[i], r) ? 0 : scratch->tried[i * HT_LANES + r];
-        memcpy(own, cells, count * sizeof *own);
-        ht_grid_choose(grid, x, NULL, 0, own, cells);
-        memcpy(scratch->best + r * count, cells, count * sizeof *cells);
-        if (searched)
-            ht_grid_choose(grid, x, walk->diagonal + unit * grid->unit, 1, own, scratch->moved + r * count);
+    float cost[HT_LANES], least[HT_LANES];
+    ht_grid_strip choice = {.grid = grid, .rows = rows, .cells = scratch->best, .step = count};
+    choice.x = unrounded(group, scratch, weight, target);
+    for (size_t r = 0; r < rows; r++)
+        memcpy(scratch->start + r * count, ht_gptq_cells(s, strip * HT_LANES + r, unit), count * sizeof *choice.cells);
+    ht_grid_choose_lanes(&choice, 0, scratch->start);
+    if (searched) {
+        choice.weight = walk->diagonal + unit * grid->unit;
+        choice.cells = scratch->moved;
+        ht_grid_choose_lanes(&choice, 1, scratch->start);
+        try_cells(group, scratch, scratch->best, rows, weight, target, NULL, least);
+        try_cells(group, scratch, scratch->moved, rows, weight, target, least, cost);
+        keep(grid, scratch->moved, rows, cost, least, scratch->best);
+        if (grid->family->vary)
+            search_neighbours(group, scratch, rows, weight, target, least);
     }
-    if (!searched)
-        return;
-    try_cells(group, scratch, scratch->best, rows, weight, target, NULL, least);
-    try_cells(group, scratch, scratch->moved, rows, weight, target, least, cost);
-    keep(grid, scratch->moved, rows, cost, least, scratch->best);
-    if (grid->family->vary)
-        search_neighbours(group, scratch, rows, weight, target, least);
     for (size_t r = 0; r < rows; r++)
         memcpy(ht_gptq_cells(s, strip * HT_LANES + r, unit), scratch->best + r * count, count * sizeof *scratch->best);
 }

@@ -44,6 +44,17 @@ ht_status ht_grid_has_zero(const ht_format *format) {
                    name);
 }
 
+/* Do the rules let a column of many rows be rounded at once? */
+static int has_lanes(const ht_grid *grid) {
+    static const float x[HT_GRID_LANES];
+    float values[HT_GRID_LANES];
+    uint8_t codes[HT_GRID_LANES];
+    ht_grid_lanes lanes;
+    for (size_t i = 0; i < HT_GRID_LANES; i++)
+        lanes.scale[i] = lanes.factor[i] = 1, lanes.offset[i] = lanes.zero[i] = 0;
+    return grid->family->round_lanes && grid->family->round_lanes(grid, &lanes, x, values, codes);
+}
+
 ht_status ht_grid_create(const ht_format *format, const ht_row_options *how, size_t rows, size_t cols, float global,
                          ht_grid *out) {
     HT_TRY(ht_grid_supports(format));
@@ -73,6 +84,7 @@ ht_status ht_grid_create(const ht_format *format, const ht_row_options *how, siz
             codes[i] = (uint8_t)(i & ((1u << ht_dtype_bits(format->element)) - 1));
         ht_lanes_decode(format->element, codes, sizeof codes, out->values);
     }
+    out->lanes = has_lanes(out);
     return HT_OK;
 }
 
@@ -83,26 +95,6 @@ void ht_grid_load(const ht_grid *grid, const ht_planes *planes, size_t row, size
 void ht_grid_store(const ht_grid *grid, const ht_planes *planes, size_t row, size_t unit, const ht_grid_cell *cells,
                    const uint8_t *codes) {
     grid->family->store(grid, planes, row, unit, cells, codes);
-}
-
-void ht_grid_gather(const ht_grid_cell *cells, size_t step, size_t rows, ht_grid_lanes *lanes) {
-    for (size_t i = 0; i < HT_GRID_LANES; i++) {
-        const ht_grid_cell *cell = cells + (i < rows ? i : rows - 1) * step;
-        lanes->scale[i] = cell->scale;
-        lanes->offset[i] = cell->offset;
-        lanes->factor[i] = cell->factor;
-        lanes->zero[i] = cell->zero;
-        lanes->cell[i] = cell;
-    }
-}
-
-void ht_grid_round_lanes(const ht_grid *grid, const ht_grid_lanes *lanes, const float *x, float *values,
-                         uint8_t *codes) {
-    const ht_grid_family *family = grid->family;
-    if (family->round_lanes && family->round_lanes(grid, lanes, x, values, codes))
-        return;
-    for (size_t i = 0; i < HT_GRID_LANES; i++)
-        family->round(grid, lanes->cell[i], x + i, 1, values + i, codes + i);
 }
 
 float ht_grid_error(const ht_grid *grid, const ht_grid_cell *cell, const float *x, const float *weight, size_t n) {
@@ -116,17 +108,39 @@ float ht_grid_error(const ht_grid *grid, const ht_grid_cell *cell, const float *
     return sum;
 }
 
-/* The unit as a matrix of one row. */
-static void choose_plainly(const ht_grid *grid, const ht_row_options *how, const float *x, ht_grid_cell *cells) {
-    _Alignas(8) uint8_t codes[HT_GRID_UNIT + 16];
-    float scale[2], zero[2], scale2[2], global = grid->global;
+/* Units of some rows (no more values than HT_GRID_UNIT) as a matrix of their own; cells `step` apart. */
+static void choose_plainly(const ht_grid *grid, const ht_row_options *how, const float *x, size_t rows,
+                           ht_grid_cell *cells, size_t step) {
+    _Alignas(8) uint8_t codes[HT_GRID_UNIT + 16 * HT_GRID_LANES];
+    float scale[HT_GRID_LANES + 1], zero[HT_GRID_LANES + 1], scale2[HT_GRID_LANES + 1], global = grid->global;
     ht_grid alone = *grid;
     ht_planes planes = {{codes, scale, zero, scale2, &global}};
-    if (ht_format_quantize(&grid->format, how, x, HT_F32, 1, grid->unit, &planes) != HT_OK)
+    if (ht_format_quantize(&grid->format, how, x, HT_F32, rows, grid->unit, &planes) != HT_OK)
         return; /* cannot be: the format was checked */
-    alone.rows = 1;
+    alone.rows = rows;
     alone.cols = grid->unit;
-    grid->family->load(&alone, &planes, 0, 0, cells);
+    for (size_t r = 0; r < rows; r++)
+        grid->family->load(&alone, &planes, r, 0, cells + r * step);
+}
+
+/* Where a search starts, or the rule itself. */
+static ht_row_options rule_of(const ht_grid *grid, int searched) {
+    ht_row_options how = grid->how;
+    if (searched)
+        how.scale_rule = grid->format.family == HT_FAMILY_MX ? HT_SCALE_FLOOR : HT_SCALE_DEFAULT;
+    return how;
+}
+
+void ht_grid_choose_plainly(const ht_grid_strip *strip, int searched) {
+    const ht_row_options how = rule_of(strip->grid, searched);
+    float x[HT_GRID_UNIT];
+    size_t unit = strip->grid->unit, most = HT_GRID_UNIT / unit < HT_GRID_LANES ? HT_GRID_UNIT / unit : HT_GRID_LANES;
+    for (size_t first = 0, rows; first < strip->rows; first += rows) {
+        rows = strip->rows - first < most ? strip->rows - first : most;
+        for (size_t r = 0; r < rows; r++)
+            ht_grid_strip_row(strip, first + r, x + r * unit);
+        choose_plainly(strip->grid, &how, x, rows, strip->cells + first * strip->step, strip->step);
+    }
 }
 
 static void search_steps(const ht_grid *grid, const float *x, const float *weight, ht_grid_cell *cells) {
@@ -149,15 +163,13 @@ static void search_steps(const ht_grid *grid, const float *x, const float *weigh
 
 void ht_grid_choose(const ht_grid *grid, const float *x, const float *weight, int searched, const ht_grid_cell *frozen,
                     ht_grid_cell *cells) {
-    ht_row_options how = grid->how;
-    if (searched) /* where the search starts */
-        how.scale_rule = grid->format.family == HT_FAMILY_MX ? HT_SCALE_FLOOR : HT_SCALE_DEFAULT;
+    const ht_row_options how = rule_of(grid, searched);
     if (frozen)
         memcpy(cells, frozen, grid->family->cells * sizeof *cells);
     if (grid->family->choose)
         grid->family->choose(grid, x, cells);
     else if (!searched || grid->family->vary)
-        choose_plainly(grid, &how, x, cells);
+        choose_plainly(grid, &how, x, 1, cells, grid->family->cells);
     if (searched && grid->family->search)
         grid->family->search(grid, x, weight, cells);
     else if (searched)

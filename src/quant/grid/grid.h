@@ -45,6 +45,16 @@ typedef struct ht_grid_lanes {
     const ht_grid_cell *cell[HT_GRID_LANES];
 } ht_grid_lanes;
 
+/* A unit of several rows, to choose its cells. */
+typedef struct ht_grid_strip {
+    const ht_grid *grid;
+    const float *x;      /* [unit, HT_GRID_LANES] */
+    const float *weight; /* [unit], not negative: importance of a column; NULL: all the same */
+    size_t rows;         /* at most HT_GRID_LANES; the lanes beyond hold any numbers */
+    ht_grid_cell *cells; /* [rows] `step` apart: what is chosen */
+    size_t step;
+} ht_grid_strip;
+
 typedef struct ht_grid_family {
     ht_family family;
     uint16_t variant; /* GGUF's type number; elsewhere 0 */
@@ -62,6 +72,8 @@ typedef struct ht_grid_family {
     int least, most; /* steps to try */
     /* Whole search of a unit under weights; cells hold the format's own choice, or for nested scales what is frozen. */
     void (*search)(const ht_grid *grid, const float *x, const float *weight, ht_grid_cell *cells);
+    /* The same for a strip, where round_lanes takes the rules. */
+    void (*search_lanes)(const ht_grid_strip *strip);
     /* The format's own rule where a unit cannot be quantized alone (nested scales). */
     void (*choose)(const ht_grid *grid, const float *x, ht_grid_cell *cells);
 } ht_grid_family;
@@ -72,6 +84,7 @@ struct ht_grid {
     ht_row_options how;
     size_t rows, cols, unit, width; /* columns of a unit, of a cell */
     int shared;                     /* scales belong to several rows */
+    int lanes;                      /* family->round_lanes takes the rules */
     float global;
     ht_affine affine;
     ht_nvfp4_rules nvfp4;
@@ -95,6 +108,10 @@ void ht_grid_load(const ht_grid *grid, const ht_planes *planes, size_t row, size
  * least weighted squared error over neighbouring scales that can be stored, else the format's own rule. */
 void ht_grid_choose(const ht_grid *grid, const float *x, const float *weight, int searched, const ht_grid_cell *frozen,
                     ht_grid_cell *cells);
+
+/* What ht_grid_choose gives for each row of the strip, bit for bit; frozen: cells as far apart as
+ * the strip's, but not they. */
+void ht_grid_choose_lanes(const ht_grid_strip *strip, int searched, const ht_grid_cell *frozen);
 
 static inline void ht_grid_round(const ht_grid *grid, const ht_grid_cell *cell, const float *x, size_t n, float *values,
                                  uint8_t *codes) {
@@ -120,6 +137,15 @@ static inline int ht_grid_owns_scale(const ht_grid *grid, size_t row) {
 
 /* sum of weight * (x - rounded x)^2 of one cell's values (n <= HT_GRID_UNIT), f32 in order. */
 float ht_grid_error(const ht_grid *grid, const ht_grid_cell *cell, const float *x, const float *weight, size_t n);
+
+/* Parts of ht_grid_choose_lanes: the format's own rule (searched: where a search starts); a row of the strip; errors of
+ * every lane, or some not less than most[lane] when all are; what is better becomes the best. */
+void ht_grid_choose_plainly(const ht_grid_strip *strip, int searched);
+void ht_grid_strip_row(const ht_grid_strip *strip, size_t row, float *out);
+void ht_grid_error_lanes(const ht_grid *grid, const ht_grid_lanes *lanes, const float *x, const float *weight, size_t n,
+                         const float *most, float *error);
+void ht_grid_keep(size_t rows, const float *error, const ht_grid_cell *cells, size_t step, float *least,
+                  ht_grid_cell *best, size_t best_step);
 
 /* Rows of the table, in the file of each family. */
 extern const ht_grid_family ht_grid_mx, ht_grid_nvfp4, ht_grid_float8, ht_grid_int, ht_grid_codebook, ht_grid_q4_0,

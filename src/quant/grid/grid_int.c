@@ -1,21 +1,18 @@
-/* Grids of integers and of code books.
+/* Grids of integers.
  *
  * Integers are searched over ranges shrunk by 1 - k/40 and widened by one step, symmetric ones then by the scale with
  * the least weighted error for the codes found (a linear problem), rounded as the plane holds it; with a zero point its
- * two neighbours are tried as well. Code books have a scale per block of a row, plain, or a code into the 8-bit dynamic
- * map times a number of the row, which stays as rounding to nearest chose it.
- * Source: formats specification, sections 4, 6.2 to 6.4; algorithms specification, sections 1.5 (mse) and 2.3.
+ * two neighbours are tried as well. A row at a time is the definition, a strip of rows does the same over lanes.
+ * Source: formats specification, sections 6.2 to 6.4; algorithms specification, sections 1.5 (mse) and 2.3.
  * SPDX-License-Identifier: BSD-3-Clause */
 #include "quant/grid/grid.h"
 
-#include <math.h> /* isinf */
+#include <math.h>   /* INFINITY */
+#include <string.h> /* memcpy */
 
 #include "format/bits.h"
-#include "format/map.h"
 #include "format/pack.h"
 #include "format/tile.h"
-
-/* --- Integers --------------------------------------------------------------------------------------------- */
 
 static size_t scale_index(const ht_grid *grid, size_t row, size_t unit) {
     size_t height = grid->format.block_rows ? grid->format.block_rows : grid->rows;
@@ -136,7 +133,7 @@ static void int_store(const ht_grid *grid, const ht_planes *planes, size_t row, 
     }
 }
 
-enum { SHRINKS = 20, SHRINK_CELLS = 40 };
+enum { SHRINKS = 20, SHRINK_CELLS = 40, SOLVES = 3 };
 
 static void keep_better(const ht_grid *grid, const float *x, const float *weight, const ht_grid_cell *trial,
                         float *least, ht_grid_cell *best) {
@@ -147,55 +144,169 @@ static void keep_better(const ht_grid *grid, const float *x, const float *weight
     }
 }
 
+/* Sums of a cell's values: weight * value * code, weight * code^2, code without its zero point. */
+typedef struct fit {
+    double xq, qq;
+} fit;
+
+static inline void add_code(const ht_grid *grid, float weight, float x, uint8_t code, int zero, fit *sum) {
+    double w = (double)weight;
+    double q = (double)(grid->affine.qmin < 0 ? (float)(int8_t)code : (float)code) - zero;
+    sum->xq += w * (double)x * q;
+    sum->qq += w * q * q;
+}
+
+/* The cell with the scale that the sums ask for; 0: there is none. */
+static int solved_cell(const ht_grid *grid, const fit *sum, const ht_grid_cell *from, ht_grid_cell *out) {
+    *out = *from;
+    if (!(sum->qq > 0) || !(sum->xq > 0))
+        return 0;
+    out->scale = ht_scale_round(grid->format.scale, (float)(sum->xq / sum->qq));
+    return 1;
+}
+
 /* The scale with the least weighted error for the codes of the best cell. */
 static void solve_scale(const ht_grid *grid, const float *x, const float *weight, float *least, ht_grid_cell *best) {
-    for (int round = 0; round < 3; round++) {
+    for (int round = 0; round < SOLVES; round++) {
         float values[HT_GRID_UNIT], before = *least;
         uint8_t codes[HT_GRID_UNIT];
-        double xq = 0, qq = 0;
+        ht_grid_cell trial;
+        fit sum = {0, 0};
         int_round(grid, best, x, grid->unit, values, codes);
-        for (size_t i = 0; i < grid->unit; i++) {
-            double w = weight ? (double)weight[i] : 1;
-            double q = (double)(grid->affine.qmin < 0 ? (float)(int8_t)codes[i] : (float)codes[i]) - best->zero;
-            xq += w * (double)x[i] * q;
-            qq += w * q * q;
-        }
-        if (!(qq > 0) || !(xq > 0))
+        for (size_t i = 0; i < grid->unit; i++)
+            add_code(grid, weight ? weight[i] : 1, x[i], codes[i], best->zero, &sum);
+        if (!solved_cell(grid, &sum, best, &trial))
             return;
-        ht_grid_cell trial = *best;
-        trial.scale = ht_scale_round(grid->format.scale, (float)(xq / qq));
         keep_better(grid, x, weight, &trial, least, best);
         if (!(*least < before))
             return;
     }
 }
 
-static void int_search(const ht_grid *grid, const float *x, const float *weight, ht_grid_cell *cells) {
-    ht_row_options how = grid->how;
+/* Range of a unit as the rules see it. */
+static void range_of(const ht_grid *grid, const float *x, float *min, float *max) {
     const ht_values values = {x, HT_F32, grid->unit};
     const ht_tile all = {0, 1, 0, grid->unit};
-    float min, max, amax = ht_f32_from_bits(ht_tile_amax(&values, &all)), least = INFINITY;
+    *max = ht_f32_from_bits(ht_tile_amax(&values, &all));
+    *min = -*max;
+    if (grid->format.zero != HT_DTYPE_NONE || grid->how.int_rule == HT_INT_NO_CLIP)
+        ht_tile_min_max(&values, &all, min, max);
+}
+
+/* Trial k: the range narrower, the last one wider. */
+static ht_affine trial_at(const ht_grid *grid, float min, float max, int k) {
+    ht_row_options how = grid->how;
+    float factor = k == SHRINKS ? 1 + 1.0f / SHRINK_CELLS : 1 - (float)k / SHRINK_CELLS;
+    ht_affine a = grid->affine;
     how.scale_rule = HT_SCALE_DEFAULT;
-    min = -amax;
-    max = amax;
-    if (grid->format.zero != HT_DTYPE_NONE || how.int_rule == HT_INT_NO_CLIP)
-        ht_tile_min_max(&values, &all, &min, &max);
+    ht_affine_choose(&grid->format, &how, min * factor, max * factor, &a);
+    return a;
+}
+
+/* Its cell with the zero point moved; 0: there is none. */
+static int moved_cell(const ht_grid *grid, const ht_affine *a, int move, ht_grid_cell *out) {
+    float zero = a->zero + (float)move;
+    if (move && !a->float_zero && (zero < (float)a->qmin || zero > (float)a->qmax))
+        return 0;
+    *out = int_cell(grid, a->scale, zero);
+    return 1;
+}
+
+/* Steps of the zero point to try, to either side. */
+static int moves_of(const ht_grid *grid) {
+    return grid->format.zero != HT_DTYPE_NONE && !grid->affine.float_zero;
+}
+
+static void int_search(const ht_grid *grid, const float *x, const float *weight, ht_grid_cell *cells) {
+    int moves = moves_of(grid);
+    float min, max, least = INFINITY;
+    range_of(grid, x, &min, &max);
     for (int k = 0; k <= SHRINKS; k++) {
-        float factor = k == SHRINKS ? 1 + 1.0f / SHRINK_CELLS : 1 - (float)k / SHRINK_CELLS;
-        ht_affine a = grid->affine;
-        ht_affine_choose(&grid->format, &how, min * factor, max * factor, &a);
-        for (int move = -1; move <= 1; move++) { /* of the zero point */
-            if (move && (grid->format.zero == HT_DTYPE_NONE || a.float_zero))
-                continue;
-            float zero = a.zero + (float)move;
-            if (!a.float_zero && (zero < (float)a.qmin || zero > (float)a.qmax) && move)
-                continue;
-            ht_grid_cell trial = int_cell(grid, a.scale, zero);
-            keep_better(grid, x, weight, &trial, &least, cells);
+        const ht_affine a = trial_at(grid, min, max, k);
+        for (int move = -moves; move <= moves; move++) {
+            ht_grid_cell trial;
+            if (moved_cell(grid, &a, move, &trial))
+                keep_better(grid, x, weight, &trial, &least, cells);
         }
     }
     if (!grid->affine.float_zero)
         solve_scale(grid, x, weight, &least, cells);
+}
+
+/* --- The same for a strip ------------------------------------------------------------------------------------- */
+
+typedef struct strip_trial {
+    ht_grid_cell cell[HT_GRID_LANES];
+    int there[HT_GRID_LANES];
+    float error[HT_GRID_LANES], least[HT_GRID_LANES];
+} strip_trial;
+
+/* Errors of the cells that are there; the best are kept. */
+static void try_strip(const ht_grid_strip *strip, strip_trial *t) {
+    ht_grid_lanes lanes;
+    ht_grid_gather(t->cell, 1, strip->rows, &lanes);
+    ht_grid_error_lanes(strip->grid, &lanes, strip->x, strip->weight, strip->grid->unit, t->least, t->error);
+    for (size_t r = 0; r < strip->rows; r++)
+        t->error[r] = t->there[r] ? t->error[r] : INFINITY;
+    ht_grid_keep(strip->rows, t->error, t->cell, 1, t->least, strip->cells, strip->step);
+}
+
+/* Sums of all rows under their best cells. */
+static void fit_strip(const ht_grid_strip *strip, fit sum[HT_GRID_LANES]) {
+    const ht_grid *grid = strip->grid;
+    ht_grid_lanes lanes;
+    float values[HT_GRID_LANES];
+    uint8_t codes[HT_GRID_LANES];
+    ht_grid_gather(strip->cells, strip->step, strip->rows, &lanes);
+    for (size_t c = 0; c < grid->unit; c++) {
+        const float *x = strip->x + c * HT_GRID_LANES;
+        int_lanes(grid, &lanes, x, values, codes);
+        for (size_t i = 0; i < HT_GRID_LANES; i++)
+            add_code(grid, strip->weight ? strip->weight[c] : 1, x[i], codes[i], (int)lanes.zero[i], &sum[i]);
+    }
+}
+
+static void solve_strip(const ht_grid_strip *strip, strip_trial *t) {
+    for (size_t r = 0; r < strip->rows; r++)
+        t->there[r] = 1;
+    for (int round = 0, going = 1; round < SOLVES && going; round++) {
+        float before[HT_GRID_LANES];
+        fit sum[HT_GRID_LANES] = {{0, 0}};
+        memcpy(before, t->least, sizeof before);
+        fit_strip(strip, sum);
+        for (size_t r = 0; r < strip->rows; r++)
+            t->there[r] = t->there[r] && solved_cell(strip->grid, &sum[r], &strip->cells[r * strip->step], &t->cell[r]);
+        try_strip(strip, t);
+        going = 0;
+        for (size_t r = 0; r < strip->rows; r++)
+            going |= t->there[r] = t->there[r] && t->least[r] < before[r];
+    }
+}
+
+static void int_search_lanes(const ht_grid_strip *strip) {
+    const ht_grid *grid = strip->grid;
+    int moves = moves_of(grid);
+    float min[HT_GRID_LANES], max[HT_GRID_LANES], x[HT_GRID_UNIT];
+    strip_trial t;
+    for (size_t r = 0; r < HT_GRID_LANES; r++)
+        t.least[r] = r < strip->rows ? INFINITY : 0; /* lanes beyond do not hold a trial up */
+    for (size_t r = 0; r < strip->rows; r++) {
+        ht_grid_strip_row(strip, r, x);
+        range_of(grid, x, &min[r], &max[r]);
+    }
+    for (int k = 0; k <= SHRINKS; k++) {
+        ht_affine a[HT_GRID_LANES];
+        for (size_t r = 0; r < strip->rows; r++)
+            a[r] = trial_at(grid, min[r], max[r], k);
+        for (int move = -moves; move <= moves; move++) {
+            for (size_t r = 0; r < strip->rows; r++)
+                if (!(t.there[r] = moved_cell(grid, &a[r], move, &t.cell[r])))
+                    t.cell[r] = int_cell(grid, a[r].scale, a[r].zero);
+            try_strip(strip, &t);
+        }
+    }
+    if (!grid->affine.float_zero)
+        solve_strip(strip, &t);
 }
 
 static int int_vary(const ht_grid *grid, const ht_grid_cell *from, int step, ht_grid_cell *out) {
@@ -214,83 +325,5 @@ const ht_grid_family ht_grid_int = {.family = HT_FAMILY_INT,
                                     .vary = int_vary,
                                     .least = -4,
                                     .most = 8,
-                                    .search = int_search};
-
-/* --- Code books -------------------------------------------------------------------------------------------- */
-
-static ht_grid_cell book_cell(float scale) {
-    return (ht_grid_cell){.scale = scale, .factor = 1.0f / scale};
-}
-
-static size_t nest_index(const ht_grid *grid, size_t row, size_t unit) {
-    size_t in_row = grid->cols / grid->unit, nests = (in_row + grid->format.block2 - 1) / grid->format.block2;
-    return row * nests + unit / grid->format.block2;
-}
-
-static ht_grid_cell nested_cell(unsigned code, float scale2) {
-    ht_grid_cell cell = book_cell(ht_map_unsigned_8[code] * scale2);
-    cell.code[0] = (int16_t)code;
-    cell.offset = scale2;
-    return cell;
-}
-
-static void book_load(const ht_grid *grid, const ht_planes *planes, size_t row, size_t unit, ht_grid_cell *cells) {
-    size_t index = row * (grid->cols / grid->unit) + unit;
-    if (!grid->format.block2)
-        *cells = book_cell(((const float *)planes->plane[HT_PLANE_SCALES])[index]);
-    else
-        *cells = nested_cell(((const uint8_t *)planes->plane[HT_PLANE_SCALES])[index],
-                             ((const float *)planes->plane[HT_PLANE_SCALES2])[nest_index(grid, row, unit)]);
-}
-
-static void book_choose(const ht_grid *grid, const float *x, ht_grid_cell *cells) {
-    float amax = ht_finite_amax(x, grid->unit), scale2 = cells->offset;
-    if (!grid->format.block2)
-        *cells = book_cell(amax);
-    else
-        *cells = nested_cell(ht_map_encode(ht_map_unsigned_8, 256, scale2 > 0 ? amax / scale2 : 0), scale2);
-}
-
-static void book_round(const ht_grid *grid, const ht_grid_cell *cell, const float *x, size_t n, float *values,
-                       uint8_t *codes) {
-    for (size_t i = 0; i < n; i++) {
-        float v = isinf(cell->factor) ? x[i] / cell->scale : x[i] * cell->factor;
-        unsigned code = cell->scale > 0 ? ht_codebook_encode(grid->book, v) : grid->book->zero;
-        codes[i] = (uint8_t)code;
-        values[i] = grid->book->value[code] * cell->scale;
-    }
-}
-
-static int book_vary(const ht_grid *grid, const ht_grid_cell *from, int step, ht_grid_cell *out) {
-    if (!grid->format.block2) {
-        *out = book_cell(from->scale * (1 - (float)step / 40));
-        return 1;
-    }
-    int code = from->code[0] - step;
-    if (code < 1 || code > 255)
-        return 0;
-    *out = nested_cell((unsigned)code, from->offset);
-    return 1;
-}
-
-static void book_store(const ht_grid *grid, const ht_planes *planes, size_t row, size_t unit, const ht_grid_cell *cells,
-                       const uint8_t *codes) {
-    size_t index = row * (grid->cols / grid->unit) + unit;
-    if (!grid->format.block2)
-        ((float *)planes->plane[HT_PLANE_SCALES])[index] = cells->scale;
-    else
-        ((uint8_t *)planes->plane[HT_PLANE_SCALES])[index] = (uint8_t)cells->code[0];
-    ht_pack_codes(HT_PACK_HIGH, 4, codes, grid->unit,
-                  (uint8_t *)planes->plane[HT_PLANE_CODES] + (row * grid->cols + unit * grid->unit) / 2);
-}
-
-const ht_grid_family ht_grid_codebook = {.family = HT_FAMILY_CODEBOOK,
-                                         .cells = 1,
-                                         .zero = 1,
-                                         .load = book_load,
-                                         .round = book_round,
-                                         .store = book_store,
-                                         .vary = book_vary,
-                                         .least = -2,
-                                         .most = 14,
-                                         .choose = book_choose};
+                                    .search = int_search,
+                                    .search_lanes = int_search_lanes};
