@@ -61,6 +61,9 @@ void ht_run_estimate(ht_plan *plan, const ht_quantize_options *options);
 ht_status ht_run_plan(ht_context *ctx, const ht_checkpoint *checkpoint, ht_plan *plan,
                       const ht_quantize_options *options, ht_checkpoint_writer *writer);
 
+/* A failure of the input or the request: going on would meet it again, so nothing is kept to go on with. */
+int ht_run_will_fail_again(ht_status status);
+
 /* --- driver.c, for calibrate.c -------------------------------------------------------------------------------- */
 
 /* Everything of this job is there already. */

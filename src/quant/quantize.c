@@ -129,10 +129,19 @@ static ht_status write_all(ht_context *ctx, const ht_checkpoint *checkpoint, ht_
     return ht_checkpoint_writer_commit(writer);
 }
 
-/* Failures of the input or the request: going on would meet them again, so nothing is kept to go on with. */
-static int will_fail_again(ht_status status) {
+int ht_run_will_fail_again(ht_status status) {
     return status == HT_ERR_NUMERIC || status == HT_ERR_UNSUPPORTED || status == HT_ERR_CORRUPT ||
            status == HT_ERR_SHAPE || status == HT_ERR_FORMAT || status == HT_ERR_ARGUMENT;
+}
+
+/* What is there is no reason to keep it: the run can only fail again, or had not the memory to finish a tensor. */
+static int is_worthless(ht_status status, const ht_plan *plan, const ht_checkpoint_writer *writer) {
+    if (status != HT_ERR_MEMORY || !writer)
+        return ht_run_will_fail_again(status);
+    size_t i = 0;
+    while (i < plan->output_count && !ht_checkpoint_writer_is_done(writer, i))
+        i++;
+    return i == plan->output_count;
 }
 
 /* Calibration text, where a method needs one or one is given. */
@@ -174,7 +183,7 @@ static ht_status quantize(ht_context *ctx, const ht_checkpoint *checkpoint, cons
     if (status == HT_OK)
         status = write_all(ctx, checkpoint, plan, options, writer);
     ht_run_report_sort(&plan->report);
-    if (will_fail_again(status))
+    if (is_worthless(status, plan, writer))
         ht_checkpoint_writer_discard(writer);
     else
         ht_checkpoint_writer_destroy(writer);
@@ -202,6 +211,13 @@ static ht_status check_apart(const ht_checkpoint *checkpoint, const char *output
                    "%s: holds the input itself, which stays as it is: choose another name for the output", output);
 }
 
+/* Is there a run to go on with? */
+static int has_begun(const char *output) {
+    struct stat info;
+    char journal[PATH_MAX];
+    return snprintf(journal, sizeof journal, "%s/.halftone/journal", output) < PATH_MAX && stat(journal, &info) == 0;
+}
+
 /* Transform first, then quantize what has come of it. */
 static ht_status quantize_stage(ht_context *ctx, const ht_checkpoint *checkpoint, ht_plan *of_input, const char *output,
                                 const ht_quantize_options *options, ht_plan **out_plan) {
@@ -213,13 +229,13 @@ static ht_status quantize_stage(ht_context *ctx, const ht_checkpoint *checkpoint
         status = quantize(ctx, stage, output, options, out_plan);
         ht_checkpoint_close(stage);
     }
-    if (status == HT_OK) {
+    if (status == HT_OK || ht_run_will_fail_again(status) || (status == HT_ERR_MEMORY && !has_begun(output)))
         ht_stage_remove(path.data);
-        if (out_plan)
-            ht_stage_restate(*out_plan, of_input);
-    }
+    if (status == HT_OK && out_plan)
+        ht_stage_restate(*out_plan, of_input);
     ht_text_free(&path);
-    return status;
+    return ht_run_will_fail_again(status) ? ht_fail_prefix(status, "%s, transformed", ht_checkpoint_path(checkpoint))
+                                          : status;
 }
 
 ht_status ht_quantize_checkpoint(ht_context *ctx, const char *input, const char *output,

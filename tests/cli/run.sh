@@ -11,6 +11,8 @@
 #   expect STATUS COMMAND...   run it; its exit status must be STATUS
 #   json FILE PATH             a value of a JSON file, "-" reads standard input
 #   check WORDS...             a test(1) expression that must hold
+#   byte_tokenizer FILE        a tokenizer.json of 256 tokens: bytes
+#   poison FILE TENSOR OCTAL [BYTE]  overwrite bytes of a tensor of a safetensors file, from that byte of it on
 #   skip REASON
 case_file=$1
 TMP=$(mktemp -d "${TMPDIR:-/tmp}/halftone-cli-XXXXXX") || exit 1
@@ -29,6 +31,26 @@ make_checkpoint() { $EMULATOR "$MAKE_CHECKPOINT" "$@"; }
 fail() { echo "FAILED: $*" >&2; echo "$*" >>"$OUTPUT/failures"; }
 skip() { echo "skipped: $*" >>"$OUTPUT/skip"; exit 77; }
 check() { [ "$@" ] || fail "not so: $*"; }
+byte_tokenizer() {
+    awk 'BEGIN {
+        printf "{\"version\": \"1.0\", \"added_tokens\": [], \"normalizer\": null, \"post_processor\": null, "
+        printf "\"pre_tokenizer\": {\"type\": \"ByteLevel\", \"add_prefix_space\": false, \"trim_offsets\": true, "
+        printf "\"use_regex\": false}, \"decoder\": {\"type\": \"ByteLevel\", \"add_prefix_space\": false, "
+        printf "\"trim_offsets\": true, \"use_regex\": false}, \"model\": {\"type\": \"BPE\", \"merges\": [], \"vocab\": {"
+        other = 256
+        for (byte = 0; byte < 256; byte++) {
+            shown = (byte >= 33 && byte <= 126) || (byte >= 161 && byte != 173)
+            printf "%s\"\\u%04x\": %d", byte ? ", " : "", shown ? byte : other++, byte
+        }
+        print "}}}"
+    }' >"$1"
+}
+poison() {
+    length=$(od -An -t u8 -N 8 "$1" | tr -d ' ')
+    tail -c +9 "$1" | head -c "$length" >"$OUTPUT/header"
+    at=$(json "$OUTPUT/header" . | sed "s/.*\"$2\":{[^}]*\"data_offsets\":\[\([0-9]*\),.*/\1/")
+    printf "$3" | dd of="$1" bs=1 seek=$((8 + length + at + ${4:-0})) conv=notrunc 2>/dev/null
+}
 expect() {
     wanted=$1
     shift

@@ -96,6 +96,18 @@ static void copy_rows(const ht_plan *plan, ht_plan_tensor **rows, size_t *count)
     }
 }
 
+static void copy_coverage(const ht_plan *plan, char *out) {
+    size_t used = 0;
+    for (size_t b = 0; b < plan->report.blocks; b++) {
+        const ht_report_coverage *row = &plan->report.coverage[b];
+        used += (size_t)snprintf(out + used, CALIBRATED_COVERAGE - used, "%zu:", row->block);
+        for (size_t e = 0; e < row->experts; e++)
+            used +=
+                (size_t)snprintf(out + used, CALIBRATED_COVERAGE - used, " %llu", (unsigned long long)row->tokens[e]);
+        CHECK(used < CALIBRATED_COVERAGE / 2);
+    }
+}
+
 ht_status calibrated_quantize(const calibrated *run, const char *input, const char *output, ht_plan_tensor **rows,
                               size_t *count) {
     ht_context *ctx;
@@ -112,6 +124,8 @@ ht_status calibrated_quantize(const calibrated *run, const char *input, const ch
         copy_rows(plan, rows, count);
     if (status == HT_OK && run->spilled)
         *run->spilled = plan->report.spilled_bytes;
+    if (status == HT_OK && run->coverage)
+        copy_coverage(plan, run->coverage);
     ht_plan_destroy(plan);
     ht_context_destroy(ctx);
     return status;

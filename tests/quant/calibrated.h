@@ -6,12 +6,15 @@
 
 #include <halftone/quant.h>
 
+enum { CALIBRATED_COVERAGE = 4096 };
+
 /* A run: how it is to be done, and what of the context. */
 typedef struct calibrated {
     ht_quantize_options options;
     size_t threads, memory_limit;
     const char *cpu;
     size_t *spilled; /* NULL, or takes the bytes of hidden rows that went to a file */
+    char *coverage;  /* NULL, or takes the tokens of all experts in words, CALIBRATED_COVERAGE characters at most */
     ht_cancelled_fn *cancelled;
     void *user;
 } calibrated;

@@ -35,6 +35,30 @@ static ht_status check_samples(const ht_calibrator *c) {
                             c->how->data);
 }
 
+/* Bytes that the open block takes at least, its statistics one by one. */
+static size_t block_bytes(ht_calibrator *c) {
+    size_t bytes = ht_matrix_bytes(c), statistics = 0, learning = ht_autoround_bytes(c);
+    for (size_t i = 0; i < c->exchange_count; i++)
+        bytes += ht_exchange_bytes(c, &c->exchange[i]);
+    for (size_t i = 0; i < c->observed_count; i++) {
+        size_t one = ht_moments_bytes(c->observed[i].cols, c->observed[i].what);
+        statistics = one > statistics ? one : statistics;
+    }
+    bytes += statistics * (c->samples->held_out ? 2 : 1);
+    return learning > bytes ? learning : bytes;
+}
+
+/* A limit that a block cannot keep is found before anything is written. */
+static ht_status check_memory(ht_calibrator *c) {
+    size_t limit = c->ctx->options.memory_limit, used = ht_context_memory_used(c->ctx), needed = block_bytes(c);
+    if (!limit || ht_block_is_done(c) || (used < limit && needed <= limit - used))
+        return HT_OK;
+    return ht_fail(HT_ERR_MEMORY,
+                   "%s: calibration of block %zu needs %zu bytes with %zu in use, memory limit is %zu: raise the limit "
+                   "or use fewer threads",
+                   ht_checkpoint_path(c->run->checkpoint), c->layer, needed, used, limit);
+}
+
 /* Which jobs are linears of blocks. Others whose method wants inputs are rounded, and say so. */
 static ht_status mark_jobs(ht_calibrator *c) {
     ht_plan *plan = c->run->plan;
@@ -43,6 +67,8 @@ static ht_status mark_jobs(ht_calibrator *c) {
         return HT_ERR_MEMORY;
     for (size_t l = 0; l < c->model->config.layers; l++) {
         ht_status status = ht_block_open(c, l);
+        if (status == HT_OK)
+            status = check_memory(c);
         for (size_t i = 0; i < c->exchange_count; i++)
             c->apart[c->exchange[i].job] = 1;
         c->matrices_total += status == HT_OK && !ht_block_is_done(c) ? c->matrix_count : 0;
@@ -111,15 +137,7 @@ static ht_status find_work(ht_calibrator *c, size_t *end, int *finished, size_t 
     int done_before = 0;
     for (size_t l = 0; l < c->model->config.layers; l++) {
         HT_TRY(ht_block_open(c, l));
-        size_t bytes = ht_matrix_bytes(c), statistics = 0, learning = ht_autoround_bytes(c);
-        for (size_t i = 0; i < c->exchange_count; i++)
-            bytes += ht_exchange_bytes(c, &c->exchange[i]);
-        for (size_t i = 0; i < c->observed_count; i++) {
-            size_t one = ht_moments_bytes(c->observed[i].cols, c->observed[i].what);
-            statistics = one > statistics ? one : statistics;
-        }
-        bytes += statistics * (c->samples->held_out ? 2 : 1);
-        bytes = learning > bytes ? learning : bytes;
+        size_t bytes = block_bytes(c);
         *needed = bytes > *needed ? bytes : *needed;
         if (!ht_block_is_done(c)) {
             *end = l + 1;
@@ -197,8 +215,9 @@ static ht_status note_coverage(ht_calibrator *c) {
         ht_text_printf(&line, " %llu", (unsigned long long)tokens[e]);
     ht_log(c->ctx, HT_LOG_INFO, "block %zu: tokens by expert:%s", c->layer, line.data ? line.data : "");
     ht_text_free(&line);
-    return ht_run_report_coverage(&c->run->plan->report,
-                                  &(ht_report_coverage){.block = c->layer, .experts = experts, .tokens = tokens});
+    const ht_report_coverage row = {.block = c->layer, .experts = experts, .tokens = tokens};
+    HT_TRY(ht_run_note_experts(c->run, &row));
+    return ht_tally_log_experts(c->run, &row);
 }
 
 static ht_status put_finished(ht_calibrator *c) {

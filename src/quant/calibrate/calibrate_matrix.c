@@ -119,6 +119,17 @@ static const char *no_method(const work *w) {
     return NULL;
 }
 
+/* Rounded as asked for, but by a model that its inputs could not scale; NULL: they could, or nobody asked. */
+static const char *no_scales(const work *w) {
+    const ht_method *scale = w->job->rule->chain.stage[HT_STAGE_SCALE];
+    const ht_moments *moments = w->observed->moments;
+    if (!scale || !scale->moments || !moments || moments->tokens)
+        return NULL;
+    return ht_arena_printf(&w->c->run->plan->arena, "not scaled by %s: no %s", scale->item.name,
+                           moments->not_finite ? "input of the calibration text is finite"
+                                               : "calibration token comes here");
+}
+
 static ht_status apply_method(work *w, const ht_matrix_problem *problem, ht_matrix_result *result) {
     const char *reason = no_method(w);
     if (reason)
@@ -168,6 +179,7 @@ static ht_status choose_codes(work *w) {
         HT_TRY(for_slices(w, quantize_slice));
         result.loss = ht_matrix_loss(&problem, problem.input, w->decoded);
         result.held_out_loss = ht_matrix_loss(&problem, problem.held_out, w->decoded);
+        result.fallback = no_scales(w);
     } else {
         if (w->job->options.value[HT_OPTION_NAN] != HT_NAN_KEEP && !is_finite(w->weight, layout->rows * layout->cols))
             return for_slices(w, quantize_slice); /* fails, naming the place */

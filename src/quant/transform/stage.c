@@ -172,9 +172,10 @@ static ht_status make_steps(ht_context *ctx, const char *input, step *steps, siz
         HT_TRY(look(ctx, steps[first - 1].path.data, steps[first - 1].mark, &there));
     for (size_t i = first; i < count; i++) {
         const char *from = i ? steps[i - 1].path.data : input;
-        HT_TRY(transform(ctx, from, steps[i].method, samples, options, steps[i].path.data, steps[i].mark));
-        if (i)
+        ht_status status = transform(ctx, from, steps[i].method, samples, options, steps[i].path.data, steps[i].mark);
+        if (i && (status == HT_OK || ht_run_will_fail_again(status)))
             ht_stage_remove(from);
+        HT_TRY(status);
     }
     return HT_OK;
 }

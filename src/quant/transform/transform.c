@@ -287,7 +287,9 @@ static ht_status scale_site(scaling *s, size_t index) {
     if (status == HT_OK)
         status = s->how->method->scales(&problem, scale);
     ht_release(s->edits->ctx, memory);
-    HT_TRY(status);
+    if (status != HT_OK)
+        return ht_fail_prefix(status, "inputs of tensor %s",
+                              ht_checkpoint_parameter(s->edits->checkpoint, site->reader[0].parameter)->name);
     return applies(asks(s, site)) ? apply(s, site, scale) : move(s, site, scale);
 }
 
