@@ -36,6 +36,18 @@ typedef struct ht_attention_operand {
     size_t batch, row, head; /* elements from one to the next; batch may be 0 when there is one */
 } ht_attention_operand;
 
+/* Keys and values in pages of a pool, as a server's cache has them: k and v are [count, rows, kv_heads, dim] in any
+ * order by their steps, `batch` going from one page to the next. Key j of sequence b is row j % rows of page
+ * ids[b per_sequence + j / rows]. Sequences may share pages, and pages lie in any order. Ids that no key needs are not
+ * read. On the host an id outside [0, count) fails with ARGUMENT, naming it, before anything is computed; on a GPU ids
+ * cannot be read by the call and must be valid. */
+typedef struct ht_attention_pages {
+    const int32_t *ids;  /* [batch, per_sequence]; NULL: k and v are not in pages */
+    size_t per_sequence; /* at least kv_rows / rows, rounded up */
+    size_t rows;         /* of a page: 1, 16, 64, 256, .. any */
+    size_t count;        /* pages in the pool */
+} ht_attention_pages;
+
 typedef enum ht_attention_mask_kind {
     HT_MASK_NONE,
     HT_MASK_BOOL,    /* u8: 0 hides the key */
@@ -79,8 +91,12 @@ typedef struct ht_attention_args {
     const float *sinks; /* [heads]: one more logit each, whose probability goes nowhere; NULL: none */
 
     /* Sequences of different lengths behind each other: rows [offsets[b], offsets[b + 1]) belong to sequence b, the
-     * operands' batch step is not used. Both or neither. [batch + 1] each, not decreasing, from 0. */
+     * operands' batch step is not used. [batch + 1] each, not decreasing, from 0. Both or neither; with pages or
+     * kv_lengths q_offsets alone. */
     const int32_t *q_offsets, *kv_offsets;
+    const int32_t *kv_lengths; /* [batch] keys of each sequence, 0 to kv_rows; NULL: kv_rows, or by kv_offsets. The
+                                  last query sees the last of them, what lies behind is not read */
+    ht_attention_pages pages;
     size_t q_total, kv_total; /* offsets[batch]; needed on a GPU only, where the offsets cannot be read */
 
     float *lse; /* [batch, heads, q_rows], with offsets [heads, offsets[batch]]: log sum exp of the scores, sink
@@ -135,6 +151,7 @@ typedef struct ht_attention_gradients {
  *
  * Fails as ht_attention does, and with ARGUMENT without lse or out; UNSUPPORTED on a GPU, where no kernel has it. Same
  * bits for any number of threads. Memory on the host: (head_dim + value_dim) f32 for every key and thread, and tiles.
+ * Keys in pages have no gradient (UNSUPPORTED); rows of dk and dv behind kv_lengths are not written.
  * Source: Dao 2023 (FlashAttention-2), algorithm 2; the sink as one more key whose value is zero. */
 HT_API ht_status ht_attention_backward(ht_context *ctx, const ht_attention_args *args,
                                        const ht_attention_gradients *gradients, ht_attention_report *report);

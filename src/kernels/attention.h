@@ -3,6 +3,7 @@
 #define HT_KERNELS_ATTENTION_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 #include <halftone/tensor.h>
 
@@ -19,6 +20,8 @@ typedef struct ht_attention_rows {
     size_t q_stride;
     const float *k, *v; /* [keys, head_dim], [keys, value_dim] of this key-value head */
     size_t k_stride, v_stride, keys;
+    const int32_t *pages; /* NULL: none. Else key j is row j % page_rows of page pages[j / page_rows], pages are */
+    size_t page_rows, k_page, v_page; /* k_page and v_page floats apart, k and v the first of the pool */
     size_t head_dim, value_dim;
     ptrdiff_t first;
     size_t count;

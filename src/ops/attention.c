@@ -39,12 +39,22 @@ const char *ht_attention_kernel_summary(size_t index) {
 /* --- Sequences ---------------------------------------------------------------------------------------------- */
 
 ht_attention_sequence ht_attention_sequence_at(const ht_attention_args *a, size_t b) {
-    if (!a->q_offsets)
-        return (ht_attention_sequence){.batch = b, .q_rows = a->q_rows, .kv_rows = a->kv_rows};
-    return (ht_attention_sequence){.q_begin = (size_t)a->q_offsets[b],
-                                   .q_rows = (size_t)(a->q_offsets[b + 1] - a->q_offsets[b]),
-                                   .kv_begin = (size_t)a->kv_offsets[b],
-                                   .kv_rows = (size_t)(a->kv_offsets[b + 1] - a->kv_offsets[b])};
+    ht_attention_sequence s = {.batch = b, .q_rows = a->q_rows, .kv_batch = b, .kv_rows = a->kv_rows};
+    if (a->q_offsets) {
+        s.batch = 0;
+        s.q_begin = (size_t)a->q_offsets[b];
+        s.q_rows = (size_t)(a->q_offsets[b + 1] - a->q_offsets[b]);
+    }
+    if (a->kv_offsets) {
+        s.kv_batch = 0;
+        s.kv_begin = (size_t)a->kv_offsets[b];
+        s.kv_rows = (size_t)(a->kv_offsets[b + 1] - a->kv_offsets[b]);
+    }
+    if (a->kv_lengths)
+        s.kv_rows = (size_t)a->kv_lengths[b];
+    if (a->pages.ids)
+        s.pages = a->pages.ids + b * a->pages.per_sequence;
+    return s;
 }
 
 size_t ht_attention_lse_at(const ht_attention_args *a, size_t b, size_t head, size_t row) {
@@ -79,8 +89,10 @@ static ht_status check_values(const ht_attention_args *a) {
                        a->softcap);
     if ((unsigned)a->mask.kind > HT_MASK_ADDITIVE || (a->mask.kind != HT_MASK_NONE && !a->mask.data))
         return ht_fail(HT_ERR_ARGUMENT, "attention: mask of kind %d without data or unknown", (int)a->mask.kind);
-    if (!a->q_offsets != !a->kv_offsets)
-        return ht_fail(HT_ERR_ARGUMENT, "attention: offsets of queries and keys come together");
+    if ((a->kv_offsets && (!a->q_offsets || a->kv_lengths || a->pages.ids)) ||
+        (a->q_offsets && !a->kv_offsets && !a->kv_lengths && !a->pages.ids))
+        return ht_fail(HT_ERR_ARGUMENT, "attention: offsets of queries and keys come together, or those of queries "
+                                        "with kv_lengths or pages");
     if (a->batch && a->q_rows && (!a->q.data || !a->out.data || (a->kv_rows && (!a->k.data || !a->v.data))))
         return ht_fail(HT_ERR_ARGUMENT, "attention: q, k, v or out is NULL");
     return HT_OK;
@@ -99,6 +111,36 @@ static ht_status check_offsets(const int32_t *offsets, size_t batch, size_t long
     return HT_OK;
 }
 
+static ht_status check_lengths(const ht_attention_args *a) {
+    for (size_t b = 0; a->kv_lengths && b < a->batch; b++)
+        if (a->kv_lengths[b] < 0 || (size_t)a->kv_lengths[b] > a->kv_rows)
+            return ht_fail(HT_ERR_SHAPE, "attention: sequence %zu has %d keys; 0 to kv_rows, which is %zu", b,
+                           (int)a->kv_lengths[b], a->kv_rows);
+    return HT_OK;
+}
+
+static ht_status check_page_table(const ht_attention_args *a) {
+    const ht_attention_pages *pages = &a->pages;
+    if (pages->rows == 0 || pages->rows > MOST || pages->count > MOST)
+        return ht_fail(HT_ERR_SHAPE, "attention: %zu pages of %zu keys; 1 to 2^30", pages->count, pages->rows);
+    if (pages->per_sequence < (a->kv_rows + pages->rows - 1) / pages->rows)
+        return ht_fail(HT_ERR_SHAPE, "attention: %zu page ids a sequence for %zu keys in pages of %zu",
+                       pages->per_sequence, a->kv_rows, pages->rows);
+    return HT_OK;
+}
+
+/* The ids that keys need. */
+static ht_status check_page_ids(const ht_attention_args *a) {
+    for (size_t b = 0; b < a->batch; b++) {
+        ht_attention_sequence s = ht_attention_sequence_at(a, b);
+        for (size_t i = 0; i * a->pages.rows < s.kv_rows; i++)
+            if (s.pages[i] < 0 || (size_t)s.pages[i] >= a->pages.count)
+                return ht_fail(HT_ERR_ARGUMENT, "attention: page %zu of sequence %zu is %d; the pool has %zu", i, b,
+                               (int)s.pages[i], a->pages.count);
+    }
+    return HT_OK;
+}
+
 /* Defaults filled in, everything checked that can be read from here. */
 static ht_status complete(const ht_attention_args *args, ht_attention_args *a) {
     *a = *args;
@@ -110,11 +152,16 @@ static ht_status complete(const ht_attention_args *args, ht_attention_args *a) {
     if (a->scale == 0)
         a->scale = 1.0 / sqrt((double)a->head_dim);
     HT_TRY(check_values(a));
-    if (a->q_offsets && !a->on_gpu) {
+    if (a->pages.ids)
+        HT_TRY(check_page_table(a));
+    if (a->on_gpu)
+        return HT_OK;
+    if (a->q_offsets)
         HT_TRY(check_offsets(a->q_offsets, a->batch, a->q_rows, "queries"));
+    if (a->kv_offsets)
         HT_TRY(check_offsets(a->kv_offsets, a->batch, a->kv_rows, "keys"));
-    }
-    return HT_OK;
+    HT_TRY(check_lengths(a));
+    return a->pages.ids ? check_page_ids(a) : HT_OK;
 }
 
 /* --- Choice ------------------------------------------------------------------------------------------------- */
@@ -210,6 +257,8 @@ static ht_status check_gradients(const ht_attention_args *a, const ht_attention_
     if (g->dtype != HT_F32 && g->dtype != HT_BF16 && g->dtype != HT_F16)
         return ht_fail(HT_ERR_UNSUPPORTED, "attention: gradients in %s; known are f32, bf16 and f16",
                        ht_dtype_name(g->dtype));
+    if (a->pages.ids)
+        return ht_fail(HT_ERR_UNSUPPORTED, "attention: keys in pages have no gradient; give k and v as one array");
     if (a->batch && a->q_rows && (!a->lse || !g->d_out.data))
         return ht_fail(HT_ERR_ARGUMENT, "attention: the way back needs %s of the forward pass",
                        a->lse ? "d_out, the gradient of out" : "lse");

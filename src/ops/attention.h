@@ -36,15 +36,25 @@ ht_status ht_attention_reference_backward(ht_context *ctx, const ht_attention_ar
 ht_status ht_attention_reference_row(const ht_attention_args *args, size_t b, size_t head, size_t row, double *space,
                                      double *score, double *raw, size_t *begin, size_t *end, double *lse);
 
-/* Sequence b: where its rows begin, in rows of the operands (their batch step is in `batch`), and how many. */
+/* Sequence b: where its rows begin, in rows of the operands (batch, kv_batch: multiples of their batch step), and how
+ * many. */
 typedef struct ht_attention_sequence {
-    size_t batch, q_begin, q_rows, kv_begin, kv_rows;
+    size_t batch, q_begin, q_rows, kv_batch, kv_begin, kv_rows;
+    const int32_t *pages; /* ids of its pages; NULL: none */
 } ht_attention_sequence;
 ht_attention_sequence ht_attention_sequence_at(const ht_attention_args *args, size_t b);
 
 /* Element offset of (sequence, row, head) in an operand. */
 static inline size_t ht_attention_at(const ht_attention_operand *x, size_t batch, size_t row, size_t head) {
     return batch * x->batch + row * x->row + head * x->head;
+}
+
+/* Element offset of key `row` of a sequence in k or v. */
+static inline size_t ht_attention_key_at(const ht_attention_args *args, const ht_attention_operand *x,
+                                         const ht_attention_sequence *s, size_t row, size_t head) {
+    size_t rows = args->pages.rows;
+    return s->pages ? ht_attention_at(x, (size_t)s->pages[row / rows], row % rows, head)
+                    : ht_attention_at(x, s->kv_batch, s->kv_begin + row, head);
 }
 
 /* Where (b, head, row) of a sequence lies in lse. */

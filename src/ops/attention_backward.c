@@ -152,9 +152,9 @@ static ht_status store_keys(const struct job *job, const ht_attention_sequence *
     const ht_attention_gradients *to = job->to;
     const ht_attention_args *a = job->args;
     if (to->dk.data)
-        HT_TRY(store_rows(&to->dk, to->dtype, s->batch, s->kv_begin + key, kv, count, a->head_dim, parts->dk));
+        HT_TRY(store_rows(&to->dk, to->dtype, s->kv_batch, s->kv_begin + key, kv, count, a->head_dim, parts->dk));
     if (to->dv.data)
-        HT_TRY(store_rows(&to->dv, to->dtype, s->batch, s->kv_begin + key, kv, count, a->value_dim, parts->dv));
+        HT_TRY(store_rows(&to->dv, to->dtype, s->kv_batch, s->kv_begin + key, kv, count, a->value_dim, parts->dv));
     return HT_OK;
 }
 
@@ -169,19 +169,19 @@ struct keys {
 static ht_status load_keys(const struct job *job, const struct queries *t, size_t from, size_t count,
                            const struct parts *parts, struct keys *out) {
     const ht_attention_args *a = job->args;
-    size_t kv = t->head / (a->heads / a->kv_heads), row = t->s.kv_begin + from;
+    size_t kv = t->head / (a->heads / a->kv_heads), row = t->s.kv_begin + from, batch = t->s.kv_batch;
     *out = (struct keys){
         .k = parts->k, .v = parts->v, .k_step = a->head_dim, .v_step = a->value_dim, .from = from, .count = count};
     if (a->dtype == HT_F32) {
-        out->k = (const float *)a->k.data + ht_attention_at(&a->k, t->s.batch, row, kv);
-        out->v = (const float *)a->v.data + ht_attention_at(&a->v, t->s.batch, row, kv);
+        out->k = (const float *)a->k.data + ht_attention_at(&a->k, batch, row, kv);
+        out->v = (const float *)a->v.data + ht_attention_at(&a->v, batch, row, kv);
         out->k_step = a->k.row;
         out->v_step = a->v.row;
         return HT_OK;
     }
     for (size_t j = 0; j < count; j++) {
-        HT_TRY(load_row(&a->k, a->dtype, t->s.batch, row + j, kv, a->head_dim, parts->k + j * a->head_dim));
-        HT_TRY(load_row(&a->v, a->dtype, t->s.batch, row + j, kv, a->value_dim, parts->v + j * a->value_dim));
+        HT_TRY(load_row(&a->k, a->dtype, batch, row + j, kv, a->head_dim, parts->k + j * a->head_dim));
+        HT_TRY(load_row(&a->v, a->dtype, batch, row + j, kv, a->value_dim, parts->v + j * a->value_dim));
     }
     return HT_OK;
 }

@@ -75,12 +75,12 @@ static ht_status row_back(const struct job *job, size_t b, size_t head, size_t r
     HT_TRY(load(&job->to->d_out, a->out_dtype, ht_attention_at(&job->to->d_out, s.batch, s.q_begin + row, head),
                 a->value_dim, parts->dy));
     for (size_t j = begin; j < end; j++) {
-        HT_TRY(value_product(a, ht_attention_at(&a->v, s.batch, s.kv_begin + j, kv), parts, &dp));
+        HT_TRY(value_product(a, ht_attention_key_at(a, &a->v, &s, j, kv), parts, &dp));
         delta += parts->p[j] * dp;
     }
     for (size_t j = begin; j < end; j++) {
-        HT_TRY(value_product(a, ht_attention_at(&a->v, s.batch, s.kv_begin + j, kv), parts, &dp));
-        HT_TRY(load(&a->k, a->dtype, ht_attention_at(&a->k, s.batch, s.kv_begin + j, kv), d, parts->x));
+        HT_TRY(value_product(a, ht_attention_key_at(a, &a->v, &s, j, kv), parts, &dp));
+        HT_TRY(load(&a->k, a->dtype, ht_attention_key_at(a, &a->k, &s, j, kv), d, parts->x));
         double capped = a->softcap > 0 ? parts->raw[j] / a->softcap : 0;
         double ds = a->scale * parts->p[j] * (dp - delta) * (1 - capped * capped);
         for (size_t c = 0; c < d; c++) {
@@ -99,9 +99,9 @@ static ht_status store_keys(const struct job *job, size_t b, size_t kv, const st
     const ht_attention_gradients *to = job->to;
     ht_attention_sequence s = ht_attention_sequence_at(a, b);
     for (size_t j = 0; j < s.kv_rows; j++) {
-        HT_TRY(store(&to->dk, to->dtype, ht_attention_at(&to->dk, s.batch, s.kv_begin + j, kv), a->head_dim,
+        HT_TRY(store(&to->dk, to->dtype, ht_attention_key_at(a, &to->dk, &s, j, kv), a->head_dim,
                      parts->dk + j * a->head_dim));
-        HT_TRY(store(&to->dv, to->dtype, ht_attention_at(&to->dv, s.batch, s.kv_begin + j, kv), a->value_dim,
+        HT_TRY(store(&to->dv, to->dtype, ht_attention_key_at(a, &to->dv, &s, j, kv), a->value_dim,
                      parts->dv + j * a->value_dim));
     }
     return HT_OK;

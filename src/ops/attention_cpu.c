@@ -42,8 +42,8 @@ static ht_status widen(void *arg, size_t task, size_t worker) {
     ht_attention_sequence s = ht_attention_sequence_at(a, task / a->kv_heads);
     size_t head = task % a->kv_heads, bytes = element_bytes(a->dtype);
     for (size_t j = 0; j < s.kv_rows; j++) {
-        const char *k = (const char *)a->k.data + ht_attention_at(&a->k, s.batch, s.kv_begin + j, head) * bytes;
-        const char *v = (const char *)a->v.data + ht_attention_at(&a->v, s.batch, s.kv_begin + j, head) * bytes;
+        const char *k = (const char *)a->k.data + ht_attention_key_at(a, &a->k, &s, j, head) * bytes;
+        const char *v = (const char *)a->v.data + ht_attention_key_at(a, &a->v, &s, j, head) * bytes;
         size_t row = task * a->kv_rows + j;
         HT_TRY(ht_convert(k, a->dtype, job->wide_k + row * a->head_dim, HT_F32, a->head_dim));
         HT_TRY(ht_convert(v, a->dtype, job->wide_v + row * a->value_dim, HT_F32, a->value_dim));
@@ -129,8 +129,13 @@ static void set_keys(const struct job *job, const ht_attention_sequence *s, size
         rows->k_stride = a->head_dim;
         rows->v_stride = a->value_dim;
     } else if (s->kv_rows) {
-        rows->k = (const float *)a->k.data + ht_attention_at(&a->k, s->batch, s->kv_begin, kv);
-        rows->v = (const float *)a->v.data + ht_attention_at(&a->v, s->batch, s->kv_begin, kv);
+        size_t batch = s->pages ? 0 : s->kv_batch;
+        rows->k = (const float *)a->k.data + ht_attention_at(&a->k, batch, s->kv_begin, kv);
+        rows->v = (const float *)a->v.data + ht_attention_at(&a->v, batch, s->kv_begin, kv);
+        rows->pages = s->pages;
+        rows->page_rows = a->pages.rows;
+        rows->k_page = a->k.batch;
+        rows->v_page = a->v.batch;
         rows->k_stride = a->k.row;
         rows->v_stride = a->v.row;
     }

@@ -38,6 +38,17 @@ static ht_status copy_heads(const ht_attention_operand *x, ht_dtype x_dtype, con
     return HT_OK;
 }
 
+/* Keys or values of one head, out of pages if they lie there. */
+static ht_status copy_keys(const struct job *job, const ht_attention_operand *x, const ht_attention_operand *y,
+                           size_t b, size_t kv, size_t dim) {
+    const ht_attention_args *a = job->from, *w = &job->wide;
+    ht_attention_sequence s = ht_attention_sequence_at(a, b), to = ht_attention_sequence_at(w, b);
+    for (size_t j = 0; j < s.kv_rows; j++)
+        HT_TRY(ht_convert((const char *)x->data + ht_attention_key_at(a, x, &s, j, kv) * (ht_dtype_bits(a->dtype) / 8),
+                          a->dtype, (float *)y->data + ht_attention_key_at(w, y, &to, j, kv), HT_F32, dim));
+    return HT_OK;
+}
+
 static ht_attention_head head_of(const ht_attention_operand *x, size_t batch, size_t begin, size_t rows, size_t head,
                                  size_t heads, size_t dim) {
     return (ht_attention_head){.x = (float *)x->data + ht_attention_at(x, batch, begin, head),
@@ -55,11 +66,11 @@ static ht_status round_task(void *arg, size_t task, size_t worker) {
     ht_attention_sequence s = ht_attention_sequence_at(a, task / a->kv_heads);
     (void)worker;
     HT_TRY(copy_heads(&a->q, a->dtype, &w->q, HT_F32, s.batch, s.q_begin, s.q_rows, kv * group, group, a->head_dim));
-    HT_TRY(copy_heads(&a->k, a->dtype, &w->k, HT_F32, s.batch, s.kv_begin, s.kv_rows, kv, 1, a->head_dim));
-    HT_TRY(copy_heads(&a->v, a->dtype, &w->v, HT_F32, s.batch, s.kv_begin, s.kv_rows, kv, 1, a->value_dim));
+    HT_TRY(copy_keys(job, &a->k, &w->k, task / a->kv_heads, kv, a->head_dim));
+    HT_TRY(copy_keys(job, &a->v, &w->v, task / a->kv_heads, kv, a->value_dim));
     ht_attention_head q = head_of(&w->q, s.batch, s.q_begin, s.q_rows, kv * group, group, a->head_dim);
-    ht_attention_head k = head_of(&w->k, s.batch, s.kv_begin, s.kv_rows, kv, 1, a->head_dim);
-    ht_attention_head v = head_of(&w->v, s.batch, s.kv_begin, s.kv_rows, kv, 1, a->value_dim);
+    ht_attention_head k = head_of(&w->k, s.kv_batch, s.kv_begin, s.kv_rows, kv, 1, a->head_dim);
+    ht_attention_head v = head_of(&w->v, s.kv_batch, s.kv_begin, s.kv_rows, kv, 1, a->value_dim);
     ht_attention_round_qk(job->rounder, &q);
     ht_attention_round_qk(job->rounder, &k);
     ht_attention_round_v(job->rounder, &v);
@@ -105,6 +116,7 @@ static ht_status run(ht_context *ctx, const ht_attention_args *a) {
     HT_TRY(ht_attention_rounder_init(ht_attention_rounding_of(a->precision), a->head_dim, a->value_dim, &rounder));
     struct job job = {.from = a, .wide = *a, .rounder = &rounder};
     job.wide.dtype = job.wide.out_dtype = HT_F32;
+    job.wide.pages = (ht_attention_pages){.ids = NULL};
     job.wide.q.data = job.wide.k.data = job.wide.v.data = job.wide.out.data = NULL;
     ht_status status = attend(ctx, &job);
     ht_release(ctx, job.wide.q.data);

@@ -41,7 +41,7 @@ static ht_status score_row(const ht_attention_args *a, size_t b, size_t head, si
     HT_TRY(load(&a->q, a->dtype, ht_attention_at(&a->q, s.batch, s.q_begin + row, head), d, q));
     for (size_t j = begin; j < end; j++) {
         double sum = 0;
-        HT_TRY(load(&a->k, a->dtype, ht_attention_at(&a->k, s.batch, s.kv_begin + j, kv), d, k));
+        HT_TRY(load(&a->k, a->dtype, ht_attention_key_at(a, &a->k, &s, j, kv), d, k));
         for (size_t c = 0; c < d; c++)
             sum += q[c] * k[c];
         sum *= a->scale;
@@ -106,7 +106,7 @@ static ht_status run_row(void *arg, size_t task, size_t worker) {
         a->lse[ht_attention_lse_at(a, b, head, row)] = (float)lse;
     memset(y, 0, d * sizeof *y);
     for (size_t j = begin; j < end; j++) {
-        size_t at = ht_attention_at(&a->v, s.batch, s.kv_begin + j, head / (a->heads / a->kv_heads));
+        size_t at = ht_attention_key_at(a, &a->v, &s, j, head / (a->heads / a->kv_heads));
         HT_TRY(load(&a->v, a->dtype, at, d, v));
         for (size_t c = 0; c < d; c++)
             y[c] += score[j] * v[c];

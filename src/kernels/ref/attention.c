@@ -93,10 +93,33 @@ static void row_softmax(const ht_attention_rows *a, size_t i, float *score, size
         a->lse[i] = (float)((double)max + log(sum));
 }
 
+/* Keys from j on that lie behind each other, at most up to end; *data becomes the row of the first. */
+static size_t run_at(const ht_attention_rows *a, const float **data, size_t stride, size_t page, size_t j, size_t end) {
+    size_t row = a->pages ? j % a->page_rows : j;
+    *data += a->pages ? (size_t)a->pages[j / a->page_rows] * page + row * stride : j * stride;
+    return a->pages && a->page_rows - row < end - j ? a->page_rows - row : end - j;
+}
+
+static void scores(const ht_attention_rows *a, size_t base, size_t end, float *score) {
+    for (size_t j = base, n; j < end; j += n) {
+        const float *k = a->k;
+        n = run_at(a, &k, a->k_stride, a->k_page, j, end);
+        a->dot(a->q, a->count, a->q_stride, k, n, a->k_stride, a->head_dim, score + (j - base), end - base);
+    }
+}
+
+/* The values of keys [from, to) into `rows` rows of y; p: the first row's probabilities, from key `base` on. */
+static void mix_rows(const ht_attention_rows *a, const float *p, size_t stride, size_t base, size_t rows, size_t from,
+                     size_t to, float *y) {
+    for (size_t j = from, n; j < to; j += n) {
+        const float *v = a->v;
+        n = run_at(a, &v, a->v_stride, a->v_page, j, to);
+        a->mix(p + (j - base), rows, stride, v, a->v_stride, 0, n, a->value_dim, y, a->y_stride);
+    }
+}
+
 static void mix_row(const ht_attention_rows *a, const float *score, size_t base, size_t i, size_t from, size_t to) {
-    if (from < to)
-        a->mix(score, 1, 0, a->v + base * a->v_stride, a->v_stride, from - base, to - base, a->value_dim,
-               a->y + i * a->y_stride, a->y_stride);
+    mix_rows(a, score, 0, base, 1, from, to, a->y + i * a->y_stride);
 }
 
 void ht_attention_f32_ref(const ht_attention_rows *a, void *scratch) {
@@ -105,17 +128,14 @@ void ht_attention_f32_ref(const ht_attention_rows *a, void *scratch) {
     size_t block_begin = ht_attention_begin(a, a->count - 1), block_end = ht_attention_end(a, 0);
     if (block_begin > block_end)
         block_begin = block_end;
-    if (width)
-        a->dot(a->q, a->count, a->q_stride, a->k + base * a->k_stride, width, a->k_stride, a->head_dim, score, width);
+    scores(a, base, end, score);
     for (size_t i = 0; i < a->count; i++) {
         size_t from = ht_attention_begin(a, i), to = ht_attention_end(a, i);
         row_softmax(a, i, score + i * width + (from - base), from, to - from);
         memset(a->y + i * a->y_stride, 0, a->value_dim * sizeof(float));
         mix_row(a, score + i * width, base, i, from, to < block_begin ? to : block_begin);
     }
-    if (block_begin < block_end)
-        a->mix(score, a->count, width, a->v + base * a->v_stride, a->v_stride, block_begin - base, block_end - base,
-               a->value_dim, a->y, a->y_stride);
+    mix_rows(a, score, width, base, a->count, block_begin, block_end, a->y);
     for (size_t i = 0; i < a->count; i++) {
         size_t from = ht_attention_begin(a, i);
         mix_row(a, score + i * width, base, i, from < block_end ? block_end : from, ht_attention_end(a, i));
