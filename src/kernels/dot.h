@@ -9,12 +9,12 @@
  */
 typedef void ht_dot_fn(const float *x, size_t m, size_t x_stride, const float *w, size_t n, size_t w_stride, size_t k,
                        float *y, size_t y_stride);
-ht_dot_fn ht_dot_f32_ref, ht_dot_f32_avx2;
+ht_dot_fn ht_dot_f32_ref, ht_dot_f32_avx2, ht_dot_f32_avx512bw;
 
 /* y[i][c] += sum over j in [begin, end) of p[i][j] * v[j][c], i < m, c < d; j increasing, one product added at a time.
  */
 typedef void ht_mix_fn(const float *p, size_t m, size_t p_stride, const float *v, size_t v_stride, size_t begin,
                        size_t end, size_t d, float *y, size_t y_stride);
-ht_mix_fn ht_mix_f32_ref, ht_mix_f32_avx2;
+ht_mix_fn ht_mix_f32_ref, ht_mix_f32_avx2, ht_mix_f32_avx512bw;
 
 #endif

@@ -31,12 +31,12 @@ typedef struct ht_gate_function {
 /* out[i] = rule(gate[i * step], up[i * step]), i < n. out may not overlap. */
 typedef void ht_gate_fn(const ht_gate_function *rule, const float *gate, const float *up, size_t step, size_t n,
                         float *out);
-ht_gate_fn ht_gate_f32_ref, ht_gate_f32_avx2;
+ht_gate_fn ht_gate_f32_ref, ht_gate_f32_avx2, ht_gate_f32_avx512bw;
 
 /* e[i] = exp(x[i] - *max), *max the largest x (at least `floor`: an extra logit, or -INFINITY); returns the sum of e.
  * e may be x. A NaN in x gives a NaN sum. n may be 0. */
 typedef double ht_softmax_fn(const float *x, size_t n, float floor, float *e, float *max);
-ht_softmax_fn ht_softmax_f32_ref, ht_softmax_f32_avx2;
+ht_softmax_fn ht_softmax_f32_ref, ht_softmax_f32_avx2, ht_softmax_f32_avx512bw;
 
 /* The orthonormal Walsh-Hadamard transform (natural order) of each of `runs` runs of n values, n a power of two, in
  * place: butterflies by doubling distance in f32, then one product with 1 / sqrt(n) in f64. */
@@ -45,6 +45,6 @@ ht_hadamard_fn ht_hadamard_f32_ref, ht_hadamard_f32_avx2;
 
 /* x = cap * tanh(x / cap), in place. */
 typedef void ht_softcap_fn(float *x, size_t n, float cap);
-ht_softcap_fn ht_softcap_f32_ref, ht_softcap_f32_avx2;
+ht_softcap_fn ht_softcap_f32_ref, ht_softcap_f32_avx2, ht_softcap_f32_avx512bw;
 
 #endif

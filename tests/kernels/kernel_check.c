@@ -98,6 +98,10 @@ int main(int argc, char **argv) {
         bench_floats(argc - 2, argv + 2);
         return 0;
     }
+    if (argc > 1 && strcmp(argv[1], "rows") == 0) {
+        bench_rows();
+        return 0;
+    }
     check_products();
     check_floats();
     return check_finish();

@@ -32,5 +32,6 @@ void check_products(void);
 void check_floats(void);
 void bench_floats(int count, char **words);
 void bench_products(int count, char **words);
+void bench_rows(void);
 
 #endif

@@ -16,6 +16,11 @@
 
 enum { ROW_LANES = 8, CHUNK = 256 };
 
+/* The lanes as two values, for loops that carry them: as an array, compilers take them apart. */
+typedef float row_half __attribute__((vector_size(16), aligned(4), may_alias));
+typedef int32_t row_mask __attribute__((vector_size(16)));
+enum { HALF_ROW = ROW_LANES / 2 };
+
 static inline float exp_f32(float x) {
     const float magic = 12582912.0f, log2e = 1.44269504f, ln2_high = 0.693359375f, ln2_low = -2.12194440e-4f;
     float inside = x < -87.3f ? -87.3f : x; /* a NaN passes both */
@@ -121,9 +126,15 @@ static inline float largest(const float *x, size_t n, float floor) {
     for (size_t l = 0; l < ROW_LANES; l++)
         lane[l] = floor;
     size_t whole = n / ROW_LANES * ROW_LANES;
+    row_half most[2] = {*(const row_half *)lane, *(const row_half *)(lane + HALF_ROW)};
     for (size_t i = 0; i < whole; i += ROW_LANES)
-        for (size_t l = 0; l < ROW_LANES; l++)
-            lane[l] = x[i + l] > lane[l] ? x[i + l] : lane[l];
+        for (size_t h = 0; h < 2; h++) {
+            row_half here = *(const row_half *)(x + i + h * HALF_ROW);
+            row_mask above = here > most[h]; /* never of a NaN */
+            most[h] = (row_half)(((row_mask)here & above) | ((row_mask)most[h] & ~above));
+        }
+    for (size_t h = 0; h < 2; h++)
+        *(row_half *)(lane + h * HALF_ROW) = most[h];
     for (size_t i = whole; i < n; i++)
         lane[0] = x[i] > lane[0] ? x[i] : lane[0];
     for (size_t l = 1; l < ROW_LANES; l++)
@@ -137,12 +148,15 @@ static inline double softmax_body(const float *x, size_t n, float floor, float *
     for (size_t from = 0; from < n; from += CHUNK) {
         size_t count = n - from < CHUNK ? n - from : CHUNK, whole = count / ROW_LANES * ROW_LANES;
         const float *in = x + from;
-        float *out = e + from, lane[ROW_LANES] = {0};
+        float *out = e + from, lane[ROW_LANES];
+        row_half sum[2] = {{0}, {0}};
         for (size_t i = 0; i < count; i++)
             out[i] = exp_f32(in[i] - top);
         for (size_t i = 0; i < whole; i += ROW_LANES)
-            for (size_t l = 0; l < ROW_LANES; l++)
-                lane[l] += out[i + l];
+            for (size_t h = 0; h < 2; h++)
+                sum[h] += *(const row_half *)(out + i + h * HALF_ROW);
+        for (size_t h = 0; h < 2; h++)
+            *(row_half *)(lane + h * HALF_ROW) = sum[h];
         for (size_t i = whole; i < count; i++)
             lane[i - whole] += out[i];
         total += (double)row_fold(lane);
