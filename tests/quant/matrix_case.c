@@ -5,7 +5,16 @@
 #include <string.h>
 
 #include "base/random.h"
+#include "quant/gptq/gptq.h"
 #include "support/check.h"
+
+const char *const matrix_case_grids[MATRIX_CASE_GRIDS] = {
+    "int1_g32",   "int2_g32_asym", "int3_g64",      "int4_g128", "int4_g32_asym", "int4_g128_words",
+    "int5_g32",   "int6_row",      "int7_g64_asym", "int8_row",  "int4_tensor",   "fp8_tensor",
+    "fp8_row",    "fp8_block",     "fp8_g128",      "mxfp8",     "mxfp8_e5m2",    "mxfp6_e2m3",
+    "mxfp6_e3m2", "mxfp4",         "nvfp4",         "nvfp4_pts", "nf4",           "nf4_flat",
+    "fp4",        "q4_0",          "q4_k",          "q5_k",      "q6_k",          "iq4_nl",
+    "iq4_xs"};
 
 float *matrix_case_text(size_t tokens, size_t cols, uint64_t seed) {
     float *x = malloc(tokens * cols * sizeof *x);
@@ -86,4 +95,37 @@ void matrix_case_destroy(matrix_case *c) {
     for (int p = 0; p < HT_PLANE_COUNT; p++)
         free(c->result.planes.plane[p]);
     ht_context_destroy(c->ctx);
+}
+
+void matrix_case_stored(matrix_case *c, const golden *g) {
+    const golden_tensor *h = golden_find(g, "H"), *w = golden_find(g, "W");
+    if (!h || !w)
+        return;
+    size_t cols = h->shape[0];
+    memcpy(c->weight, w->data, w->bytes);
+    const float identity = 0;
+    matrix_case_inputs(&c->input, &identity, NULL, 0, cols);
+    c->input.tokens = 1;
+    for (size_t i = 0; i < cols; i++)
+        for (size_t j = i; j < cols; j++)
+            c->input.second[i * cols + j] = ((const float *)h->data)[i * cols + j];
+    c->problem.input = &c->input;
+    if (c->format.global != HT_DTYPE_NONE) {
+        ht_range range = ht_range_empty();
+        CHECK_OK(ht_range_add(&range, c->weight, HT_F32, w->elements));
+        *(float *)c->result.planes.plane[HT_PLANE_GLOBAL] = ht_format_global(&c->format, &c->how, &range);
+    }
+}
+
+size_t matrix_case_different(const float *a, const float *b, size_t count, float tolerance) {
+    size_t different = 0;
+    for (size_t i = 0; i < count; i++)
+        different += !(fabsf(a[i] - b[i]) <= tolerance);
+    return different;
+}
+
+void matrix_case_gptq(matrix_case *c, int order, int scales) {
+    c->settings.value[HT_SETTING_ORDER] = order;
+    c->settings.value[HT_SETTING_SCALES] = scales;
+    CHECK_OK(ht_gptq_matrix(&c->problem, &c->result));
 }

@@ -63,6 +63,89 @@ static void test_smooth_shared(void) {
     ht_context_destroy(ctx);
 }
 
+/* Factors from statistics that rows run through, in batches of any size, are those of all rows at once, bit for bit,
+ * for every alpha, any threads and instruction set. */
+static void test_smooth_streams(void) {
+    enum { MANY = 3000 };
+    static const size_t BATCHES[] = {MANY, 1000, 128, 7, 1};
+    static const double ALPHAS[] = {0, 0.25, 0.5, 0.75, 1};
+    static float x[MANY * COLS], w[ROWS * COLS];
+    float whole[COLS] = {0}, most = 0;
+    for (size_t i = 0; i < MANY * COLS; i++) {
+        x[i] = ht_random_normal(11, i / COLS, i % COLS) * (i % COLS == 9 ? 30 : i % COLS == 7 ? 0 : 1);
+        whole[i % COLS] = fmaxf(whole[i % COLS], fabsf(x[i]));
+    }
+    for (size_t i = 0; i < ROWS * COLS; i++)
+        w[i] = 0.02f * ht_random_normal(12, 1, i);
+    for (size_t b = 0; b < sizeof BATCHES / sizeof *BATCHES; b++) {
+        ht_context_options options = ht_context_options_default();
+        ht_context *ctx;
+        ht_moments *moments;
+        options.threads = 1 + b % 3;
+        options.cpu = b % 2 ? "baseline" : NULL;
+        REQUIRE_OK(ht_context_create(&options, &ctx));
+        REQUIRE_OK(ht_moments_create(ctx, COLS, HT_MOMENT_RANGE, &moments));
+        for (size_t t = 0; t < MANY; t += BATCHES[b])
+            CHECK_OK(ht_moments_add(moments, x + t * COLS, NULL, MANY - t < BATCHES[b] ? MANY - t : BATCHES[b], COLS));
+        CHECK_OK(ht_moments_finish(moments));
+        CHECK_BYTES(moments->abs_max, whole, sizeof whole);
+        for (size_t a = 0; a < sizeof ALPHAS / sizeof *ALPHAS; a++) {
+            ht_settings settings = ht_settings_default("smooth");
+            settings.value[HT_SETTING_ALPHA] = ALPHAS[a];
+            float streamed[COLS], full[COLS];
+            ht_scaling_reader reader = {.weight = w, .rows = ROWS};
+            ht_moments all = {.ctx = ctx, .what = HT_MOMENT_RANGE, .cols = COLS, .tokens = MANY, .abs_max = whole};
+            ht_scaling_problem problem = {.ctx = ctx,
+                                          .settings = &settings,
+                                          .reader = &reader,
+                                          .readers = 1,
+                                          .cols = COLS,
+                                          .input = moments,
+                                          .channels = COLS};
+            CHECK_OK(ht_smooth_scales(&problem, streamed));
+            problem.input = &all;
+            CHECK_OK(ht_smooth_scales(&problem, full));
+            CHECK_BYTES(streamed, full, sizeof full);
+            for (size_t j = 0; j < COLS; j++) {
+                most = 0;
+                for (size_t r = 0; r < ROWS; r++)
+                    most = fmaxf(most, fabsf(w[r * COLS + j]));
+                double eps = 1.1920928955078125e-7,
+                       want = pow((double)whole[j] + eps, ALPHAS[a]) / pow((double)most + eps, 1 - ALPHAS[a]);
+                CHECK_NEAR(full[j], j == 7 ? 1 : want, 1e-6);
+            }
+        }
+        ht_moments_destroy(moments);
+        ht_context_destroy(ctx);
+    }
+}
+
+/* Statistics take the same memory whatever number of rows they have seen. */
+static void test_memory_of_statistics(void) {
+    static const unsigned WHAT[] = {HT_MOMENT_RANGE, HT_MOMENT_MEAN, HT_MOMENT_MEAN | HT_MOMENT_SECOND};
+    float x[10 * COLS];
+    for (size_t i = 0; i < 10 * COLS; i++)
+        x[i] = ht_random_normal(13, 1, i);
+    for (size_t k = 0; k < sizeof WHAT / sizeof *WHAT; k++) {
+        ht_context *ctx;
+        ht_moments *moments;
+        REQUIRE_OK(ht_context_create(NULL, &ctx));
+        REQUIRE_OK(ht_moments_create(ctx, COLS, WHAT[k], &moments));
+        size_t used = 0, peak = 0;
+        for (size_t t = 0; t < 2000; t++) {
+            CHECK_OK(ht_moments_add(moments, x, NULL, 10, COLS));
+            if (t == 50) /* after the first block of them */
+                used = ht_context_memory_used(ctx), peak = ht_context_memory_peak(ctx);
+        }
+        CHECK_INT(ht_context_memory_used(ctx), used);
+        CHECK_INT(ht_context_memory_peak(ctx), peak);
+        CHECK_OK(ht_moments_finish(moments));
+        CHECK_INT(moments->tokens, 20000);
+        ht_moments_destroy(moments);
+        ht_context_destroy(ctx);
+    }
+}
+
 /* Algorithms specification, T-AWQ. */
 static void test_awq_candidates(void) {
     const double mean[3] = {4, 1, 0.25};
@@ -192,6 +275,8 @@ static void test_awq_search(void) {
 int main(void) {
     RUN(test_smooth_vector);
     RUN(test_smooth_shared);
+    RUN(test_smooth_streams);
+    RUN(test_memory_of_statistics);
     RUN(test_awq_candidates);
     RUN(test_awq_search);
     return check_finish();
