@@ -48,6 +48,31 @@ typedef struct ht_attention_pages {
     size_t count;        /* pages in the pool */
 } ht_attention_pages;
 
+typedef enum ht_attention_pairs {
+    HT_PAIRS_HALVES,     /* c with c + dims / 2 */
+    HT_PAIRS_INTERLEAVED /* 2c with 2c + 1 */
+} ht_attention_pairs;
+
+/* Rotary positions, applied to q and k on their way in, so that those of a fused projection can be passed as they are:
+ *
+ *     (a, b) -> (a cos - b sin, b cos + a sin)      for the pair c of a row at position t, by the angle (t, c)
+ *
+ * in f32, each operation rounded; the result is rounded to dtype. That is, bit for bit, rotating q and k by themselves
+ * and then calling without this. Angles come from tables, or from theta: t f, f = theta^(-2c / dims), f and t f rounded
+ * to f32 before the cosine and sine are taken.
+ * Where a position lies outside a table: ARGUMENT, naming the row, before anything is computed (on the host; on a GPU
+ * positions cannot be read by the call). Memory on the host: rotated copies of q and k. */
+typedef struct ht_attention_rope {
+    size_t dims; /* rotated channels of every head, the first ones; even, at most head_dim; 0: no rotation */
+    ht_attention_pairs pairs;
+    double theta;                             /* > 0, when there are no tables */
+    const float *cosine, *sine;               /* [positions, dims / 2], both or neither */
+    size_t positions;                         /* rows of the tables */
+    const int32_t *q_positions, *k_positions; /* of each row as it is stored, [batch, rows] or [offsets[batch]]; NULL:
+                                                 query i of a sequence at i + its kv_rows - its q_rows, key j at j */
+    int q_only;                               /* k has been rotated when it was written to a cache; needed with pages */
+} ht_attention_rope;
+
 typedef enum ht_attention_mask_kind {
     HT_MASK_NONE,
     HT_MASK_BOOL,    /* u8: 0 hides the key */
@@ -97,6 +122,7 @@ typedef struct ht_attention_args {
     const int32_t *kv_lengths; /* [batch] keys of each sequence, 0 to kv_rows; NULL: kv_rows, or by kv_offsets. The
                                   last query sees the last of them, what lies behind is not read */
     ht_attention_pages pages;
+    ht_attention_rope rope;
     size_t q_total, kv_total; /* offsets[batch]; needed on a GPU only, where the offsets cannot be read */
 
     float *lse; /* [batch, heads, q_rows], with offsets [heads, offsets[batch]]: log sum exp of the scores, sink
@@ -151,7 +177,8 @@ typedef struct ht_attention_gradients {
  *
  * Fails as ht_attention does, and with ARGUMENT without lse or out; UNSUPPORTED on a GPU, where no kernel has it. Same
  * bits for any number of threads. Memory on the host: (head_dim + value_dim) f32 for every key and thread, and tiles.
- * Keys in pages have no gradient (UNSUPPORTED); rows of dk and dv behind kv_lengths are not written.
+ * Keys in pages have no gradient, nor have q and k before a rotation (UNSUPPORTED: rotate first, and the gradients
+ * back); rows of dk and dv behind kv_lengths are not written.
  * Source: Dao 2023 (FlashAttention-2), algorithm 2; the sink as one more key whose value is zero. */
 HT_API ht_status ht_attention_backward(ht_context *ctx, const ht_attention_args *args,
                                        const ht_attention_gradients *gradients, ht_attention_report *report);

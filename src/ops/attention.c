@@ -13,6 +13,7 @@
 #include <stdio.h>  /* snprintf */
 #include <string.h> /* strcmp */
 
+#include "base/memory.h"
 #include "base/status.h"
 
 static const ht_attention_kernel *const KERNELS[] = {&ht_attention_gpu_fp8, &ht_attention_gpu_16, &ht_attention_cpu,
@@ -161,6 +162,7 @@ static ht_status complete(const ht_attention_args *args, ht_attention_args *a) {
     if (a->kv_offsets)
         HT_TRY(check_offsets(a->kv_offsets, a->batch, a->kv_rows, "keys"));
     HT_TRY(check_lengths(a));
+    HT_TRY(ht_attention_rope_check(a));
     return a->pages.ids ? check_page_ids(a) : HT_OK;
 }
 
@@ -237,7 +239,14 @@ ht_status ht_attention(ht_context *ctx, const ht_attention_args *args, ht_attent
     if (need > a.workspace_bytes || (need && !a.workspace))
         return ht_fail(HT_ERR_ARGUMENT, "attention: %s needs %zu bytes of workspace, got %zu", kernel->name, need,
                        a.workspace ? a.workspace_bytes : 0);
-    return kernel->run(ctx, &a);
+    if (a.on_gpu || !a.rope.dims)
+        return kernel->run(ctx, &a);
+    ht_attention_args rotated;
+    void *memory;
+    HT_TRY(ht_attention_rotate(ctx, &a, &rotated, &memory));
+    ht_status status = kernel->run(ctx, &rotated);
+    ht_release(ctx, memory);
+    return status;
 }
 
 ht_status ht_attention_workspace(const ht_attention_args *args, size_t *bytes) {
@@ -259,6 +268,9 @@ static ht_status check_gradients(const ht_attention_args *a, const ht_attention_
                        ht_dtype_name(g->dtype));
     if (a->pages.ids)
         return ht_fail(HT_ERR_UNSUPPORTED, "attention: keys in pages have no gradient; give k and v as one array");
+    if (a->rope.dims)
+        return ht_fail(HT_ERR_UNSUPPORTED,
+                       "attention: the way back takes q and k as rotated, and gives their gradients");
     if (a->batch && a->q_rows && (!a->lse || !g->d_out.data))
         return ht_fail(HT_ERR_ARGUMENT, "attention: the way back needs %s of the forward pass",
                        a->lse ? "d_out, the gradient of out" : "lse");

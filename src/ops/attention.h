@@ -57,6 +57,11 @@ static inline size_t ht_attention_key_at(const ht_attention_args *args, const ht
                     : ht_attention_at(x, s->kv_batch, s->kv_begin + row, head);
 }
 
+/* Rotated copies (attention_rope.c): *out is args with them and no rotation, *memory theirs to release (ht_release)
+ * after the call. Fails with ARGUMENT, SHAPE, MEMORY; nothing is held then. */
+ht_status ht_attention_rope_check(const ht_attention_args *args);
+ht_status ht_attention_rotate(ht_context *ctx, const ht_attention_args *args, ht_attention_args *out, void **memory);
+
 /* Where (b, head, row) of a sequence lies in lse. */
 size_t ht_attention_lse_at(const ht_attention_args *args, size_t b, size_t head, size_t row);
 

@@ -4,7 +4,7 @@
  * fp8 quantizes q, k and v into the caller's workspace, transformed as the precision says, and runs on that. Above
  * 32768 keys its sums are promoted to f32 tile by tile, because the tensor cores keep about 14 bits in a chain.
  *
- * Refuses: masks, pages, soft caps, a value dim of its own, f32; what ht_cuda_attention refuses.
+ * Refuses: masks, pages, rotation, soft caps, a value dim of its own, f32; what ht_cuda_attention refuses.
  * Source: training and attention specification, sections 3.2, 3.3 and 4.3.
  * SPDX-License-Identifier: BSD-3-Clause */
 #include "ops/attention.h"
@@ -64,6 +64,8 @@ static const char *no_kernel(const ht_attention_args *a) {
         return "it has no masks";
     if (a->pages.ids || a->kv_lengths)
         return "it has no pages and no lengths of keys";
+    if (a->rope.dims)
+        return "it does not rotate, q and k must come rotated";
     if (a->softcap > 0)
         return "it has no soft cap";
     if (a->value_dim != a->head_dim)

@@ -7,72 +7,10 @@
 
 #include <halftone/attention.h>
 
-#include "base/random.h"
+#include "attention_problem.h"
 #include "support/check.h"
 
 static ht_context *ctx;
-static uint64_t stream;
-
-static float *random_values(size_t count) {
-    float *x = malloc((count + 1) * sizeof *x);
-    for (size_t i = 0; i < count; i++)
-        x[i] = ht_random_normal(5, stream, i);
-    stream++;
-    return x;
-}
-
-/* One problem with all its memory. Inputs are [b, s, h, d]. */
-struct problem {
-    ht_attention_args args;
-    float *q, *k, *v, *out, *lse, *sinks, *additive;
-    uint8_t *allowed;
-    size_t out_count, lse_count;
-};
-
-static ht_attention_operand bshd(float *data, size_t rows, size_t heads, size_t dim) {
-    return (ht_attention_operand){.data = data, .batch = rows * heads * dim, .row = heads * dim, .head = dim};
-}
-
-static struct problem problem_new(size_t batch, size_t heads, size_t kv_heads, size_t q_rows, size_t kv_rows, size_t d,
-                                  size_t dv) {
-    struct problem p = {.q = random_values(batch * q_rows * heads * d),
-                        .k = random_values(batch * kv_rows * kv_heads * d),
-                        .v = random_values(batch * kv_rows * kv_heads * dv),
-                        .sinks = random_values(heads),
-                        .additive = random_values(batch * heads * q_rows * kv_rows),
-                        .allowed = malloc(batch * heads * q_rows * kv_rows + 1),
-                        .out_count = batch * q_rows * heads * dv,
-                        .lse_count = batch * heads * q_rows};
-    for (size_t i = 0; i < batch * heads * q_rows * kv_rows; i++)
-        p.allowed[i] = ht_random_u32(7, stream, i) % 3 != 0;
-    p.out = malloc((p.out_count + 1) * sizeof *p.out);
-    p.lse = malloc((p.lse_count + 1) * sizeof *p.lse);
-    p.args = (ht_attention_args){.batch = batch,
-                                 .heads = heads,
-                                 .kv_heads = kv_heads,
-                                 .q_rows = q_rows,
-                                 .kv_rows = kv_rows,
-                                 .head_dim = d,
-                                 .value_dim = dv,
-                                 .dtype = HT_F32,
-                                 .q = bshd(p.q, q_rows, heads, d),
-                                 .k = bshd(p.k, kv_rows, kv_heads, d),
-                                 .v = bshd(p.v, kv_rows, kv_heads, dv),
-                                 .out = bshd(p.out, q_rows, heads, dv),
-                                 .lse = p.lse};
-    return p;
-}
-
-static void problem_free(struct problem *p) {
-    free(p->q), free(p->k), free(p->v), free(p->out), free(p->lse), free(p->sinks), free(p->additive);
-    free(p->allowed);
-}
-
-static void add_mask(struct problem *p, ht_attention_mask_kind kind) {
-    size_t rows = p->args.q_rows, keys = p->args.kv_rows;
-    p->args.mask = (ht_attention_mask){kind, kind == HT_MASK_BOOL ? (const void *)p->allowed : p->additive,
-                                       p->args.heads * rows * keys, rows * keys, keys};
-}
 
 /* --- The definition by hand --------------------------------------------------------------------------------------- */
 
@@ -263,135 +201,6 @@ static void test_packed(void) {
     CHECK_BYTES(alone, p.out, 25 * H * D * sizeof(float));
     CHECK(p.out[24 * H * D] == 0 && lse[24] == -INFINITY); /* the last sequence has no keys */
     free(alone);
-    problem_free(&p);
-}
-
-/* --- Lengths and pages ---------------------------------------------------------------------------------------------
- */
-
-enum { P_BATCH = 3, P_KV = 2, P_KEYS = 40, P_DIM = 16, P_ROWS = 7, P_COUNT = 24, P_EACH = 6 };
-
-/* Keys in pages of 7, pages of the pool in a shuffled order, rows that belong to nobody NaN. */
-static void fill_pool(const struct problem *p, const int32_t *lengths, int32_t *ids, float *k, float *v) {
-    for (size_t i = 0; i < P_COUNT * P_ROWS * P_KV * P_DIM; i++)
-        k[i] = v[i] = NAN;
-    for (size_t b = 0; b < P_BATCH; b++)
-        for (size_t i = 0; i < P_EACH; i++) {
-            size_t page = (b * P_EACH + i) * 7 % 23; /* 18 different ones */
-            ids[b * P_EACH + i] = (int32_t)page;
-            for (size_t r = 0; r < P_ROWS && i * P_ROWS + r < (size_t)lengths[b]; r++) {
-                size_t from = (b * P_KEYS + i * P_ROWS + r) * P_KV * P_DIM, to = (page * P_ROWS + r) * P_KV * P_DIM;
-                memcpy(k + to, p->k + from, P_KV * P_DIM * sizeof *k);
-                memcpy(v + to, p->v + from, P_KV * P_DIM * sizeof *v);
-            }
-        }
-}
-
-/* One result for keys of each sequence in one array, by kv_lengths, and in pages, bit for bit: prefill and decode,
- * every host kernel. */
-static void test_pages(void) {
-    static const char *const KERNELS[] = {"reference_f64", "cpu_f32", "cpu_fp8"};
-    static const int32_t LENGTHS[P_BATCH] = {40, 0, 23};
-    static float k[P_COUNT * P_ROWS * P_KV * P_DIM], v[P_COUNT * P_ROWS * P_KV * P_DIM];
-    for (size_t n = 0; n < 6; n++) {
-        struct problem p = problem_new(P_BATCH, 4, P_KV, n < 3 ? 18 : 1, P_KEYS, P_DIM, P_DIM);
-        int32_t ids[P_BATCH * P_EACH];
-        float *want = malloc(p.out_count * sizeof *want), *lse = malloc(p.lse_count * sizeof *lse);
-        ht_attention_args args = p.args;
-        fill_pool(&p, LENGTHS, ids, k, v);
-        args.kernel = KERNELS[n % 3], args.precision = n % 3 == 2 ? HT_ATTENTION_FP8 : HT_ATTENTION_INPUT;
-        args.causal = 1, args.window = 30;
-        for (size_t b = 0; b < P_BATCH; b++) { /* each alone */
-            ht_attention_args one = args;
-            one.batch = 1, one.kv_rows = (size_t)LENGTHS[b];
-            one.q.data = p.q + b * args.q.batch, one.out.data = want + b * args.out.batch;
-            one.k.data = p.k + b * args.k.batch, one.v.data = p.v + b * args.v.batch;
-            one.lse = lse + b * 4 * args.q_rows;
-            REQUIRE_OK(ht_attention(ctx, &one, NULL));
-        }
-        args.kv_lengths = LENGTHS;
-        REQUIRE_OK(ht_attention(ctx, &args, NULL));
-        CHECK_BYTES(p.out, want, p.out_count * sizeof *want);
-        CHECK_BYTES(p.lse, lse, p.lse_count * sizeof *lse);
-        memset(p.out, 0x55, p.out_count * sizeof *p.out);
-        args.pages = (ht_attention_pages){.ids = ids, .per_sequence = P_EACH, .rows = P_ROWS, .count = P_COUNT};
-        args.k = (ht_attention_operand){k, P_ROWS * P_KV * P_DIM, P_KV * P_DIM, P_DIM};
-        args.v = (ht_attention_operand){v, P_ROWS * P_KV * P_DIM, P_KV * P_DIM, P_DIM};
-        REQUIRE_OK(ht_attention(ctx, &args, NULL));
-        CHECK_BYTES(p.out, want, p.out_count * sizeof *want);
-        CHECK_BYTES(p.lse, lse, p.lse_count * sizeof *lse);
-        free(want), free(lse);
-        problem_free(&p);
-    }
-}
-
-/* bf16 pages with queries of different lengths behind each other. */
-static void test_packed_pages(void) {
-    enum { H = 2, D = 8, ROWS = 4, PAGES = 5 };
-    static const int32_t OFFSETS[3] = {0, 5, 6}, LENGTHS[2] = {9, 6}, IDS[2 * 3] = {4, 0, 2, 1, 3, -7};
-    struct problem p = problem_new(1, H, 1, 6, PAGES * ROWS, D, D);
-    uint16_t k[PAGES * ROWS * D], v[PAGES * ROWS * D], q[6 * H * D];
-    float k_row[9 * D], v_row[9 * D], *want = malloc(p.out_count * sizeof *want);
-    CHECK_OK(ht_convert(p.k, HT_F32, k, HT_BF16, PAGES * ROWS * D));
-    CHECK_OK(ht_convert(p.v, HT_F32, v, HT_BF16, PAGES * ROWS * D));
-    CHECK_OK(ht_convert(p.q, HT_F32, q, HT_BF16, 6 * H * D));
-    CHECK_OK(ht_convert(q, HT_BF16, p.q, HT_F32, 6 * H * D));
-    for (size_t b = 0; b < 2; b++) {
-        ht_attention_args one = p.args;
-        for (size_t j = 0; j < (size_t)LENGTHS[b]; j++) {
-            size_t at = ((size_t)IDS[b * 3 + j / ROWS] * ROWS + j % ROWS) * D;
-            CHECK_OK(ht_convert(k + at, HT_BF16, k_row + j * D, HT_F32, D));
-            CHECK_OK(ht_convert(v + at, HT_BF16, v_row + j * D, HT_F32, D));
-        }
-        one.q_rows = (size_t)(OFFSETS[b + 1] - OFFSETS[b]), one.kv_rows = (size_t)LENGTHS[b], one.causal = 1;
-        one.q.data = p.q + OFFSETS[b] * H * D, one.out.data = want + OFFSETS[b] * H * D;
-        one.k.data = k_row, one.v.data = v_row;
-        REQUIRE_OK(ht_attention(ctx, &one, NULL));
-    }
-    ht_attention_args args = p.args;
-    args.batch = 2, args.q_rows = 5, args.kv_rows = 9, args.causal = 1;
-    args.q_offsets = OFFSETS, args.kv_lengths = LENGTHS;
-    args.pages = (ht_attention_pages){.ids = IDS, .per_sequence = 3, .rows = ROWS, .count = PAGES};
-    args.dtype = HT_BF16, args.out_dtype = HT_F32;
-    args.q.data = q;
-    args.k = (ht_attention_operand){k, ROWS * D, D, D}, args.v = (ht_attention_operand){v, ROWS * D, D, D};
-    REQUIRE_OK(ht_attention(ctx, &args, NULL)); /* the id -7 stands for no key */
-    CHECK_BYTES(p.out, want, p.out_count * sizeof *want);
-    free(want);
-    problem_free(&p);
-}
-
-static void test_page_refusals(void) {
-    struct problem p = problem_new(1, 1, 1, 2, 10, 8, 8);
-    static const int32_t LOW[] = {0, -1, 1}, HIGH[] = {0, 1, 3}, FINE[] = {2, 0, 1}, OFFSETS[] = {0, 2}, LONG[] = {11};
-    const ht_attention_pages pages = {.ids = FINE, .per_sequence = 3, .rows = 4, .count = 3};
-    ht_attention_args bad = p.args;
-    bad.pages = pages, bad.pages.ids = LOW;
-    CHECK_FAILS(ht_attention(ctx, &bad, NULL), HT_ERR_ARGUMENT);
-    CHECK_CONTAINS(ht_error_message(), "page 1 of sequence 0 is -1");
-    bad.pages.ids = HIGH;
-    CHECK_FAILS(ht_attention(ctx, &bad, NULL), HT_ERR_ARGUMENT);
-    CHECK_CONTAINS(ht_error_message(), "is 3; the pool has 3");
-    bad.pages = pages, bad.pages.rows = 0;
-    CHECK_FAILS(ht_attention(ctx, &bad, NULL), HT_ERR_SHAPE);
-    bad.pages = pages, bad.pages.per_sequence = 2;
-    CHECK_FAILS(ht_attention(ctx, &bad, NULL), HT_ERR_SHAPE);
-    bad.pages = pages, bad.q_offsets = bad.kv_offsets = OFFSETS;
-    CHECK_FAILS(ht_attention(ctx, &bad, NULL), HT_ERR_ARGUMENT);
-    bad = p.args, bad.q_offsets = OFFSETS;
-    CHECK_FAILS(ht_attention(ctx, &bad, NULL), HT_ERR_ARGUMENT);
-    bad = p.args, bad.kv_lengths = LONG;
-    CHECK_FAILS(ht_attention(ctx, &bad, NULL), HT_ERR_SHAPE);
-    CHECK_CONTAINS(ht_error_message(), "sequence 0 has 11 keys");
-    bad.kv_lengths = LOW + 1;
-    CHECK_FAILS(ht_attention(ctx, &bad, NULL), HT_ERR_SHAPE);
-    bad = p.args, bad.pages = pages, bad.on_gpu = 1, bad.dtype = HT_BF16;
-    CHECK_FAILS(ht_attention(ctx, &bad, NULL), HT_ERR_UNSUPPORTED);
-    CHECK_CONTAINS(ht_error_message(), "bf16_sm90: it has no pages");
-    bad.on_gpu = 0, bad.dtype = HT_F32;
-    const ht_attention_gradients to = {.d_out = bad.out};
-    CHECK_FAILS(ht_attention_backward(ctx, &bad, &to, NULL), HT_ERR_UNSUPPORTED);
-    CHECK_CONTAINS(ht_error_message(), "pages have no gradient");
     problem_free(&p);
 }
 
@@ -588,9 +397,6 @@ int main(void) {
     RUN(test_layouts);
     RUN(test_dtypes);
     RUN(test_packed);
-    RUN(test_pages);
-    RUN(test_packed_pages);
-    RUN(test_page_refusals);
     RUN(test_edges);
     RUN(test_empty);
     RUN(test_determinism);
