@@ -10,6 +10,12 @@
 #include "kernels/dot.h"
 #include "kernels/rows.h"
 
+/* What a row's softmax over some of its keys comes to: merged with those over the others (ops/attention_cpu.c). */
+typedef struct ht_attention_part {
+    float max;  /* largest score, the sink among them */
+    double sum; /* of exp(score - max), the sink's included; 0: no score and no sink above -INFINITY */
+} ht_attention_part;
+
 /* Query row i stands at position p = first + i and sees the keys j < keys with
  *   causal: j <= p;   window w > 0: p - j < w, and j - p < w when not causal.
  *   y_i = sum over j of softmax(softcap(q_i . k_j) + bias_ij)_j v_j
@@ -27,15 +33,17 @@ typedef struct ht_attention_rows {
     size_t count;
     int causal;
     size_t window;
-    float softcap;     /* 0: none */
-    const float *bias; /* row i at bias + i * bias_stride, [keys]; -INFINITY hides a key; NULL: none */
+    float softcap;               /* 0: none */
+    size_t part_begin, part_end; /* of all this only the keys in [part_begin, part_end) are looked at; 0, 0: all */
+    const float *bias; /* row i at bias + i * bias_stride, from key part_begin on; -INFINITY hides a key; NULL: none */
     size_t bias_stride;
     const float *sink; /* this head's extra logit, or NULL */
     ht_dtype rounded;  /* what exp(score - largest) becomes before it meets the values: bf16, or e4m3 times
                         * HT_ATTENTION_E4M3; HT_DTYPE_NONE: it stays f32 */
     float *y;
     size_t y_stride;
-    float *lse; /* [count], log sum exp of the scores and the sink; NULL: not wanted */
+    float *lse;              /* [count], log sum exp of the scores and the sink; NULL: not wanted */
+    ht_attention_part *part; /* [count]; NULL: not wanted */
     ht_dot_fn *dot;
     ht_mix_fn *mix;
     ht_softmax_fn *softmax;

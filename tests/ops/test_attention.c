@@ -313,6 +313,72 @@ static void test_determinism(void) {
     problem_free(&p);
 }
 
+/* 5000 keys are three parts: the definition; the same bits when parts are tasks, when tiles are, for the last row
+ * alone, and in pages that cross the parts. */
+static void test_parts(void) {
+    enum { ROWS = 20, KEYS = 5000, D = 8, H = 2, PAGE = 250 };
+    ht_context *one, *many;
+    REQUIRE_OK(ht_context_create(&(ht_context_options){.threads = 1}, &one));
+    REQUIRE_OK(ht_context_create(&(ht_context_options){.threads = 6}, &many));
+    int32_t ids[KEYS / PAGE];
+    for (int32_t i = 0; i < KEYS / PAGE; i++)
+        ids[i] = i;
+    for (unsigned n = 0; n < 6; n++) {
+        struct problem p = problem_new(1, H, 1, ROWS, KEYS, D, D);
+        float first[ROWS * H * D], lse[H * ROWS], last[H * D];
+        p.args.causal = n & 1;
+        p.args.window = n == 3 ? 2500 : 0;
+        p.args.softcap = n == 2 ? 1.5 : 0;
+        p.args.sinks = n >= 4 ? p.sinks : NULL;
+        p.sinks[0] = 9; /* above every score */
+        add_mask(&p, n == 4 ? HT_MASK_BOOL : n == 5 ? HT_MASK_ADDITIVE : HT_MASK_NONE);
+        memset(p.allowed, 0, 3000); /* row 0 sees nothing in its first part, and in half of its second */
+        check_problem(&p, "parts");
+        memcpy(first, p.out, sizeof first);
+        memcpy(lse, p.lse, sizeof lse);
+        REQUIRE_OK(ht_attention(one, &p.args, NULL));
+        CHECK_BYTES(p.out, first, sizeof first);
+        REQUIRE_OK(ht_attention(many, &p.args, NULL));
+        CHECK_BYTES(p.out, first, sizeof first);
+        CHECK_BYTES(p.lse, lse, sizeof lse);
+        p.args.pages = (ht_attention_pages){ids, KEYS / PAGE, PAGE, KEYS / PAGE};
+        p.args.k.batch = p.args.v.batch = PAGE * D;
+        REQUIRE_OK(ht_attention(many, &p.args, NULL));
+        CHECK_BYTES(p.out, first, sizeof first);
+        p.args.q_rows = 1, p.args.q.data = p.q + (ROWS - 1) * H * D, p.args.out.data = last;
+        p.args.mask.kind = HT_MASK_NONE;
+        REQUIRE_OK(ht_attention(one, &p.args, NULL));
+        CHECK((memcmp(last, first + (ROWS - 1) * H * D, sizeof last) == 0) == (n < 4));
+        problem_free(&p);
+    }
+    ht_context_destroy(one);
+    ht_context_destroy(many);
+}
+
+/* In three parts: a NaN among the scores, scores that are all NaN, +Inf, and -Inf alone, of the whole row or a part. */
+static void test_part_edges(void) {
+    enum { KEYS = 5000 };
+    static const char *const KERNELS[] = {"reference_f64", "cpu_f32"};
+    struct problem p = problem_new(1, 1, 1, 6, KEYS, 4, 4);
+    add_mask(&p, HT_MASK_ADDITIVE);
+    p.additive[4000] = NAN;
+    for (size_t j = 0; j < KEYS; j++) {
+        p.additive[KEYS + j] = NAN;
+        p.additive[3 * KEYS + j] = -INFINITY;
+        p.additive[4 * KEYS + j] = j < 4096 ? -INFINITY : 0;
+    }
+    p.additive[2 * KEYS + 4999] = INFINITY;
+    for (size_t n = 0; n < 4; n++) {
+        p.args.kernel = KERNELS[n / 2];
+        p.args.sinks = n % 2 ? p.sinks : NULL;
+        REQUIRE_OK(ht_attention(ctx, &p.args, NULL));
+        CHECK(all(p.out, 3 * 4, is_nan) && all(p.lse, 3, is_nan));
+        CHECK(all(p.out + 3 * 4, 4, is_zero) && p.lse[3] == (n % 2 ? p.sinks[0] : -INFINITY));
+        CHECK(all(p.out + 4 * 4, 2 * 4, is_finite) && all(p.lse + 4, 2, is_finite) && p.out[4 * 4] != 0);
+    }
+    problem_free(&p);
+}
+
 /* --- Choice and refusals ------------------------------------------------------------------------------------------ */
 
 static void test_choice(void) {
@@ -400,6 +466,8 @@ int main(void) {
     RUN(test_edges);
     RUN(test_empty);
     RUN(test_determinism);
+    RUN(test_parts);
+    RUN(test_part_edges);
     RUN(test_choice);
     RUN(test_refusals);
     ht_context_destroy(ctx);

@@ -26,18 +26,27 @@ static size_t row_reach(const ht_attention_rows *a, size_t i) {
     return reach > 0 ? (size_t)reach : 0;
 }
 
+/* Key j, or the end of the part that it lies beyond. */
+static size_t in_part(const ht_attention_rows *a, size_t j) {
+    if (!a->part_end)
+        return j;
+    j = j < a->part_begin ? a->part_begin : j;
+    return j > a->part_end ? a->part_end : j;
+}
+
 size_t ht_attention_end(const ht_attention_rows *a, size_t i) {
     size_t end = row_reach(a, i);
     if (!a->causal) {
         ptrdiff_t right = a->first + (ptrdiff_t)i + (ptrdiff_t)a->window;
         end = !a->window ? a->keys : right > 0 ? (size_t)right : 0;
     }
-    return end < a->keys ? end : a->keys;
+    return in_part(a, end < a->keys ? end : a->keys);
 }
 
 size_t ht_attention_begin(const ht_attention_rows *a, size_t i) {
     size_t reach = row_reach(a, i), begin = a->window && reach > a->window ? reach - a->window : 0;
     size_t end = ht_attention_end(a, i);
+    begin = in_part(a, begin);
     return begin < end ? begin : end;
 }
 
@@ -72,11 +81,13 @@ static void row_softmax(const ht_attention_rows *a, size_t i, float *score, size
     if (a->softcap > 0)
         a->cap(score, count, a->softcap);
     for (size_t j = 0; a->bias && j < count; j++)
-        score[j] += a->bias[i * a->bias_stride + begin + j];
+        score[j] += a->bias[i * a->bias_stride + (begin - a->part_begin) + j];
     if (all_hidden(score, count)) {
         memset(score, 0, count * sizeof *score);
         if (a->lse)
             a->lse[i] = max;
+        if (a->part)
+            a->part[i] = (ht_attention_part){max, max > -INFINITY ? 1 : 0};
         return;
     }
     sum = a->softmax(score, count, max, score, &max);
@@ -91,6 +102,8 @@ static void row_softmax(const ht_attention_rows *a, size_t i, float *score, size
         score[j] *= scale;
     if (a->lse)
         a->lse[i] = (float)((double)max + log(sum));
+    if (a->part)
+        a->part[i] = (ht_attention_part){max, sum};
 }
 
 /* Keys from j on that lie behind each other, at most up to end; *data becomes the row of the first. */
