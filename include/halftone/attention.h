@@ -101,6 +101,19 @@ typedef enum ht_attention_precision {
 } ht_attention_precision;
 HT_API const char *ht_attention_precision_name(ht_attention_precision precision); /* NULL past the end */
 
+/* Details of fp8, read where the precision allows it. x becomes e4m3(x / s) s with s = amax / 448 over the values that
+ * share a scale (1 when that is 0, NaN when one of them is NaN or Inf), the division and e4m3 to nearest even. */
+typedef struct ht_attention_fp8 {
+    size_t block;   /* rows [i block, (i + 1) block) of a sequence share a scale: those of k, of v, and those of all
+                       queries that read the key-value head; 0: all rows do */
+    size_t promote; /* the sums of P v are added to f32 sums after so many keys, a multiple of 32; 0: the kernel decides
+                       (fp8_sm90: by tiles above 32768 keys). On a GPU any other value: by tiles */
+    int sum_bits;   /* cpu_fp8 only, 1 to 23: sums of P v as narrow as tensor cores keep them. 32 keys at a time (from
+                       multiples of 32) their products and the sum so far are cut, toward zero, to multiples of
+                       2^(e - sum_bits), 2^e the binade of the largest among them, and then added. About 13 on Hopper.
+                       0: f32 sums */
+} ht_attention_fp8;
+
 typedef struct ht_attention_args {
     size_t batch, heads, kv_heads; /* heads a multiple of kv_heads */
     size_t q_rows, kv_rows;        /* of every sequence; with offsets: of the longest */
@@ -128,6 +141,7 @@ typedef struct ht_attention_args {
     float *lse; /* [batch, heads, q_rows], with offsets [heads, offsets[batch]]: log sum exp of the scores, sink
                    included; NULL: not wanted */
     ht_attention_precision precision;
+    ht_attention_fp8 fp8;
     const char *kernel; /* NULL: choose; else this one or a refusal */
 
     /* On a GPU every pointer above but `kernel` is a device pointer, the call only enqueues, and the caller lends

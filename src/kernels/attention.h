@@ -54,6 +54,9 @@ typedef struct ht_attention_rows {
 enum { HT_ATTENTION_ROWS = 16, HT_ATTENTION_E4M3 = 256 };
 size_t ht_attention_scratch(size_t keys);
 
+/* Numbers of 0 to 1 as the type of the products holds them: ht_attention_rows' `rounded`. */
+void ht_attention_round_probabilities(ht_dtype dtype, float *p, size_t count);
+
 /* First key that row i sees, and one past the last; equal when it sees none. */
 size_t ht_attention_begin(const ht_attention_rows *rows, size_t i);
 size_t ht_attention_end(const ht_attention_rows *rows, size_t i);

@@ -9,7 +9,7 @@
  * SPDX-License-Identifier: BSD-3-Clause */
 #include "ops/attention.h"
 
-#include <math.h>   /* sqrt, isfinite */
+#include <math.h>   /* sqrt, isfinite, INFINITY */
 #include <stdio.h>  /* snprintf */
 #include <string.h> /* strcmp */
 
@@ -64,6 +64,20 @@ size_t ht_attention_lse_at(const ht_attention_args *a, size_t b, size_t head, si
     return head * (size_t)a->q_offsets[a->batch] + (size_t)a->q_offsets[b] + row;
 }
 
+void ht_attention_add_mask(const ht_attention_args *a, size_t b, size_t head, size_t row, size_t key, size_t count,
+                           float *score) {
+    const ht_attention_mask *mask = &a->mask;
+    size_t at = b * mask->batch + head * mask->head + row * mask->row + key;
+    const uint8_t *allowed = mask->data;
+    const float *bias = mask->data;
+    if (mask->kind == HT_MASK_BOOL)
+        for (size_t j = 0; j < count; j++)
+            score[j] = allowed[at + j] ? score[j] : -INFINITY;
+    if (mask->kind == HT_MASK_ADDITIVE)
+        for (size_t j = 0; j < count; j++)
+            score[j] += bias[at + j];
+}
+
 /* --- Checks ------------------------------------------------------------------------------------------------- */
 
 static ht_status check_shape(const ht_attention_args *a) {
@@ -88,6 +102,11 @@ static ht_status check_values(const ht_attention_args *a) {
     if (!isfinite(a->scale) || !isfinite(a->softcap) || a->softcap < 0)
         return ht_fail(HT_ERR_ARGUMENT, "attention: scale %g, soft cap %g; both finite, the cap not negative", a->scale,
                        a->softcap);
+    if (a->fp8.sum_bits < 0 || a->fp8.sum_bits > 23 || a->fp8.promote % 32)
+        return ht_fail(HT_ERR_ARGUMENT,
+                       "attention: fp8 sums of %d bits promoted every %zu keys; 0 to 23 bits, a "
+                       "multiple of 32 keys",
+                       a->fp8.sum_bits, a->fp8.promote);
     if ((unsigned)a->mask.kind > HT_MASK_ADDITIVE || (a->mask.kind != HT_MASK_NONE && !a->mask.data))
         return ht_fail(HT_ERR_ARGUMENT, "attention: mask of kind %d without data or unknown", (int)a->mask.kind);
     if ((a->kv_offsets && (!a->q_offsets || a->kv_lengths || a->pages.ids)) ||

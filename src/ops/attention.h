@@ -62,6 +62,13 @@ static inline size_t ht_attention_key_at(const ht_attention_args *args, const ht
 ht_status ht_attention_rope_check(const ht_attention_args *args);
 ht_status ht_attention_rotate(ht_context *ctx, const ht_attention_args *args, ht_attention_args *out, void **memory);
 
+/* The mask of keys [key, key + count) added to a row's scores. */
+void ht_attention_add_mask(const ht_attention_args *args, size_t b, size_t head, size_t row, size_t key, size_t count,
+                           float *score);
+
+/* Attention of f32 operands with e4m3 probabilities and sums of args->fp8.sum_bits (attention_narrow.c). */
+ht_status ht_attention_narrow_run(ht_context *ctx, const ht_attention_args *args);
+
 /* Where (b, head, row) of a sequence lies in lse. */
 size_t ht_attention_lse_at(const ht_attention_args *args, size_t b, size_t head, size_t row);
 

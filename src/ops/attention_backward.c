@@ -186,20 +186,6 @@ static ht_status load_keys(const struct job *job, const struct queries *t, size_
     return HT_OK;
 }
 
-static void add_mask(const ht_attention_args *a, const struct queries *t, size_t i, size_t key, size_t count,
-                     float *score) {
-    const ht_attention_mask *mask = &a->mask;
-    size_t at = t->b * mask->batch + t->head * mask->head + (t->row + i) * mask->row + key;
-    const uint8_t *allowed = mask->data;
-    const float *bias = mask->data;
-    if (mask->kind == HT_MASK_BOOL)
-        for (size_t j = 0; j < count; j++)
-            score[j] = allowed[at + j] ? score[j] : -INFINITY;
-    if (mask->kind == HT_MASK_ADDITIVE)
-        for (size_t j = 0; j < count; j++)
-            score[j] += bias[at + j];
-}
-
 /* Scores of row i over the keys of the tile become probabilities. */
 static void probabilities(const struct job *job, const struct queries *t, const ht_attention_rows *range,
                           const struct keys *keys, const struct parts *parts, size_t i) {
@@ -215,7 +201,7 @@ static void probabilities(const struct job *job, const struct queries *t, const 
         for (size_t j = 0; j < count; j++)
             parts->cap[i * keys->count + skip + j] = score[j] / cap;
     }
-    add_mask(a, t, i, begin, count, score);
+    ht_attention_add_mask(a, t->b, t->head, t->row + i, begin, count, score);
     if (lse == -INFINITY)
         memset(score, 0, count * sizeof *score);
     else

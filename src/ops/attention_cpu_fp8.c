@@ -2,7 +2,8 @@
  *
  *     q, k, v --to f32, per head--> round to e4m3 and back --> f32 attention, probabilities through e4m3 --> out
  *
- * One scale for the keys and one for the values of a (sequence, kv head), one for the queries that read them. Copies of
+ * One scale for the keys and one for the values of a (sequence, kv head), one for the queries that read them, or one
+ * for each block of rows. With sum_bits the sums are as narrow as those of tensor cores (attention_narrow.c). Copies of
  * everything in f32 are made. Differs from the GPU's kernel in the order of sums and in which maximum the probabilities
  * are taken against. Source: training and attention specification, sections 3.2 to 3.4.
  * SPDX-License-Identifier: BSD-3-Clause */
@@ -58,6 +59,18 @@ static ht_attention_head head_of(const ht_attention_operand *x, size_t batch, si
                                .dim = dim};
 }
 
+/* Rows that share a scale at a time. */
+static void round_blocks(const struct job *job, const ht_attention_head *all,
+                         void (*round)(const ht_attention_rounder *, const ht_attention_head *)) {
+    size_t block = job->from->fp8.block ? job->from->fp8.block : all->rows;
+    for (size_t i = 0; i < all->rows; i += block) {
+        ht_attention_head some = *all;
+        some.x = all->x + i * all->stride;
+        some.rows = all->rows - i < block ? all->rows - i : block;
+        round(job->rounder, &some);
+    }
+}
+
 /* Task: a kv head of a sequence, and the queries that read it. */
 static ht_status round_task(void *arg, size_t task, size_t worker) {
     const struct job *job = arg;
@@ -71,9 +84,9 @@ static ht_status round_task(void *arg, size_t task, size_t worker) {
     ht_attention_head q = head_of(&w->q, s.batch, s.q_begin, s.q_rows, kv * group, group, a->head_dim);
     ht_attention_head k = head_of(&w->k, s.kv_batch, s.kv_begin, s.kv_rows, kv, 1, a->head_dim);
     ht_attention_head v = head_of(&w->v, s.kv_batch, s.kv_begin, s.kv_rows, kv, 1, a->value_dim);
-    ht_attention_round_qk(job->rounder, &q);
-    ht_attention_round_qk(job->rounder, &k);
-    ht_attention_round_v(job->rounder, &v);
+    round_blocks(job, &q, ht_attention_round_qk);
+    round_blocks(job, &k, ht_attention_round_qk);
+    round_blocks(job, &v, ht_attention_round_v);
     return HT_OK;
 }
 
@@ -107,7 +120,10 @@ static ht_status attend(ht_context *ctx, struct job *job) {
     HT_TRY(make_copy(ctx, keys, a->kv_rows, a->kv_heads, a->value_dim, &w->v));
     HT_TRY(make_copy(ctx, queries, a->q_rows, a->heads, a->value_dim, &w->out));
     HT_TRY(ht_parallel_for(ctx, a->batch * a->kv_heads, round_task, job));
-    HT_TRY(ht_attention_cpu_run(ctx, w, job->rounder->how->dtype));
+    if (a->fp8.sum_bits)
+        HT_TRY(ht_attention_narrow_run(ctx, w));
+    else
+        HT_TRY(ht_attention_cpu_run(ctx, w, job->rounder->how->dtype));
     return ht_parallel_for(ctx, a->batch * a->kv_heads, restore_task, job);
 }
 

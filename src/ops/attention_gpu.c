@@ -4,9 +4,9 @@
  * fp8 quantizes q, k and v into the caller's workspace, transformed as the precision says, and runs on that. Above
  * 32768 keys its sums are promoted to f32 tile by tile, because the tensor cores keep about 14 bits in a chain.
  *
- * Refuses: masks, pages, rotation, soft caps, a value dim of its own, f32; what ht_cuda_attention refuses.
- * Source: training and attention specification, sections 3.2, 3.3 and 4.3.
- * SPDX-License-Identifier: BSD-3-Clause */
+ * Refuses: masks, pages, rotation, scales per block, soft caps, a value dim of its own, f32; what ht_cuda_attention
+ * refuses. Source: training and attention specification, sections 3.2, 3.3 and 4.3. SPDX-License-Identifier:
+ * BSD-3-Clause */
 #include "ops/attention.h"
 
 #include <stdio.h> /* snprintf */
@@ -51,7 +51,7 @@ static ht_cuda_attention_args fp8_args(const ht_attention_args *a) {
     ht_cuda_attention_args c = cuda_args(a);
     c.dtype = HT_F8_E4M3;
     c.quantized = a->workspace;
-    c.promote = a->kv_rows > PROMOTE_ABOVE;
+    c.promote = a->kv_rows > PROMOTE_ABOVE || a->fp8.promote > 0;
     c.hadamard_v = a->precision != HT_ATTENTION_FP8;
     return c;
 }
@@ -88,6 +88,8 @@ static int refuses_16(const ht_attention_args *a, char *why, size_t size) {
 static int refuses_fp8(const ht_attention_args *a, char *why, size_t size) {
     ht_cuda_attention_args c = fp8_args(a);
     const char *reason = no_kernel(a);
+    if (!reason && (a->fp8.block || a->fp8.sum_bits))
+        reason = "it has one scale for all rows of a head, and the sums of the device";
     if (!reason && (a->q_rows == 0 || a->kv_rows == 0))
         reason = "there is nothing to quantize";
     return explain(reason ? reason : ht_cuda_attention_refuses(&c), a->head_dim, why, size);

@@ -58,8 +58,7 @@ static int all_hidden(const float *score, size_t count) {
     return 1;
 }
 
-/* Numbers of 0 to 1 as the type of the products holds them. */
-static void round_probabilities(ht_dtype dtype, float *p, size_t count) {
+void ht_attention_round_probabilities(ht_dtype dtype, float *p, size_t count) {
     uint8_t codes[64];
     for (size_t at = 0, n; at < count && ht_dtype_bits(dtype) <= 8; at += n) {
         n = count - at < sizeof codes ? count - at : sizeof codes;
@@ -96,7 +95,7 @@ static void row_softmax(const ht_attention_rows *a, size_t i, float *score, size
         sum += a->softmax(&extra, 1, max, &extra, &ignored);
     }
     if (a->rounded != HT_DTYPE_NONE)
-        round_probabilities(a->rounded, score, count);
+        ht_attention_round_probabilities(a->rounded, score, count);
     float scale = (float)(1.0 / sum);
     for (size_t j = 0; j < count; j++)
         score[j] *= scale;
