@@ -5,8 +5,9 @@
  * 32768 keys its sums are promoted to f32 tile by tile, because the tensor cores keep about 14 bits in a chain.
  *
  * Refuses: masks, pages, rotation, scales per block, soft caps, a value dim of its own, f32; what ht_cuda_attention
- * refuses. Source: training and attention specification, sections 3.2, 3.3 and 4.3. SPDX-License-Identifier:
- * BSD-3-Clause */
+ * refuses.
+ * Source: training and attention specification, sections 3.2, 3.3 and 4.3.
+ * SPDX-License-Identifier: BSD-3-Clause */
 #include "ops/attention.h"
 
 #include <stdio.h> /* snprintf */
