@@ -39,6 +39,7 @@ struct chunk {
     const uint8_t *w[VNNI_VECTORS];
     size_t width, unit; /* k */
     int offset, has_zeros, whole, by_block;
+    int powers; /* by_block, and all p are powers of two in the middle of the range */
     const struct strip *strip;
     const int8_t *codes; /* of the first row */
     const int32_t *sums; /* [rows][8]: of units; already times -offset without zero points */
@@ -123,6 +124,18 @@ static int try_fold(const ht_packed *w, const uint8_t *const *chunks, size_t pan
     return 1;
 }
 
+/* Numbers whose products with one another stay far from both ends of the range of f32. */
+static inline __mmask16 in_middle(__m512 x) {
+    const uint32_t least = (127 - 60) << 23, most = (127 + 60) << 23;
+    __m512i above = _mm512_sub_epi32(_mm512_castps_si512(x), _mm512_set1_epi32((int)least));
+    return _mm512_cmple_epu32_mask(above, _mm512_set1_epi32((int)(most - least)));
+}
+
+static inline int are_powers(__m512 p) {
+    __mmask16 fractions = _mm512_test_epi32_mask(_mm512_castps_si512(p), _mm512_set1_epi32(0x7fffff));
+    return fractions == 0 && in_middle(p) == 0xffff;
+}
+
 /* Units and scales of `panels` panels for chunk number `index`. */
 static void unpack(const ht_product *product, size_t n, size_t panels, size_t index, struct chunk *c,
                    struct strip *strip) {
@@ -143,7 +156,9 @@ static void unpack(const ht_product *product, size_t n, size_t panels, size_t in
                 block_values(w, from + b * w->block_bytes, strip->units[v] + b * HT_STEPS * HT_UNIT);
         for (size_t u = 0, at = 0; at < c->width; u++, at += c->unit) {
             size_t group = w->group ? at / w->group : 0;
-            _mm512_storeu_ps(strip->p[u][v], w->group ? vnni_scales(w, chunks[v], group) : _mm512_set1_ps(1));
+            __m512 p = w->group ? vnni_scales(w, chunks[v], group) : _mm512_set1_ps(1);
+            _mm512_storeu_ps(strip->p[u][v], p);
+            c->powers &= are_powers(p);
             if (w->has_zeros)
                 _mm512_storeu_si512(strip->zeros[u][v], vnni_zeros(w, chunks[v], group));
         }
@@ -262,7 +277,7 @@ static void quad(const struct chunk *c, vnni_tile *t) {
 }
 
 /* Two panels from panel v on, all units. */
-static void pair(const struct chunk *c, const vnni_tile *quad_tile, size_t v) {
+static void pair(const struct chunk *c, const vnni_tile *quad_tile, size_t v, int powers) {
     vnni_tile t = *quad_tile;
     t.w[0] = c->w[v];
     t.w[1] = c->w[v + 1];
@@ -271,12 +286,22 @@ static void pair(const struct chunk *c, const vnni_tile *quad_tile, size_t v) {
     t.f += v * HT_PANEL;
     t.units = c->width / c->unit;
     t.blocks = c->unit / HT_BLOCK;
-    if (c->by_block)
+    if (c->by_block && powers)
+        vnni_pair_by_powers(&t);
+    else if (c->by_block)
         vnni_pair_by_block(&t);
     else if (c->scales)
         vnni_pair_256(&t, t.sx);
     else
         vnni_pair_scaled(&t);
+}
+
+/* Are the scales of all units of four rows, eight a row, neither tiny nor huge nor NaN? */
+static int scales_in_middle(const struct chunk *c, size_t row) {
+    const float *scales = c->scales + row * HT_KCHUNK_BLOCKS;
+    __mmask16 units = (__mmask16)((1u << c->width / c->unit) - 1), both = (__mmask16)(units | units << 8);
+    __mmask16 good = in_middle(_mm512_loadu_ps(scales)) & in_middle(_mm512_loadu_ps(scales + 2 * HT_KCHUNK_BLOCKS));
+    return (good & both) == both;
 }
 
 /* Four rows and all four panels. */
@@ -298,8 +323,9 @@ static void tile_4x4(const struct chunk *c, size_t row) {
         quad(c, &t);
         return;
     }
-    pair(c, &t, 0);
-    pair(c, &t, 2);
+    int powers = c->powers && scales_in_middle(c, row);
+    pair(c, &t, 0, powers);
+    pair(c, &t, 2, powers);
 }
 
 /* The rows that are left over, and strips of fewer than four panels, one panel at a time. */
@@ -339,6 +365,7 @@ static void run_chunk(const ht_product *product, size_t n, size_t panels, size_t
                       .has_zeros = w->has_zeros,
                       .whole = !unit,
                       .by_block = x->span == HT_SPAN_32,
+                      .powers = x->span == HT_SPAN_32,
                       .strip = strip,
                       .sums = sums,
                       .f = f};

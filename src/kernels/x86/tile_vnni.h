@@ -71,9 +71,22 @@ typedef struct vnni_tile {
     "vmulps 32*" r "(%[sx])%{1to16%}, %%zmm" p ", %%zmm28\n\t"                                                         \
     "vfmadd231ps %%zmm28, %%zmm" a ", %%zmm" g "\n\t"
 
+/* The same where p is a power of two: its exponent is added to that of the row's scale, beside the sums instead of in
+ * their pipe. */
+#define PAIR_BY_POWERS(a, r, p, g)                                                                                     \
+    "vcvtdq2ps %%zmm" a ", %%zmm" a "\n\t"                                                                             \
+    "vpaddd 32*" r "(%[sx])%{1to16%}, %%zmm" p ", %%zmm28\n\t"                                                         \
+    "vfmadd231ps %%zmm28, %%zmm" a ", %%zmm" g "\n\t"
+
 #define PAIR_SCALES                                                                                                    \
     "vmovups (%[p]), %%zmm30\n\t"                                                                                      \
     "vmovups 64(%[p]), %%zmm31\n\t"
+
+/* Exponents, where a float has them: p's bits less those of 1, which are in zmm29. */
+#define PAIR_EXPONENTS                                                                                                 \
+    PAIR_SCALES                                                                                                        \
+    "vpsubd %%zmm29, %%zmm30, %%zmm30\n\t"                                                                             \
+    "vpsubd %%zmm29, %%zmm31, %%zmm31\n\t"
 
 /* A block of 32 k; one sum of the unit before is finished every step. */
 #define PAIR_BLOCK_A(finish)                                                                                           \
@@ -163,15 +176,13 @@ typedef struct vnni_tile {
                                  "jnz 3b\n\t"
 
 /* The sums of the last unit. */
-#define PAIR_LAST_A(finish)                                                                                            \
-    PAIR_SCALES                                                                                                        \
-    finish("0", "0", "30", "16") finish("1", "0", "31", "17") finish("2", "1", "30", "18")                             \
+#define PAIR_LAST_A(finish, scales)                                                                                    \
+    scales finish("0", "0", "30", "16") finish("1", "0", "31", "17") finish("2", "1", "30", "18")                      \
         finish("3", "1", "31", "19") finish("4", "2", "30", "20") finish("5", "2", "31", "21")                         \
             finish("6", "3", "30", "22") finish("7", "3", "31", "23")
 
-#define PAIR_LAST_B(finish)                                                                                            \
-    PAIR_SCALES                                                                                                        \
-    finish("8", "0", "30", "16") finish("9", "0", "31", "17") finish("10", "1", "30", "18")                            \
+#define PAIR_LAST_B(finish, scales)                                                                                    \
+    scales finish("8", "0", "30", "16") finish("9", "0", "31", "17") finish("10", "1", "30", "18")                     \
         finish("11", "1", "31", "19") finish("12", "2", "30", "20") finish("13", "2", "31", "21")                      \
             finish("14", "3", "30", "22") finish("15", "3", "31", "23")
 
@@ -195,7 +206,7 @@ typedef struct vnni_tile {
     "vaddps 832(%[tmp]), %%zmm23, %%zmm23\n\t"                                                                         \
     "vmovups %%zmm23, 832(%[tmp])\n\t"
 
-#define PAIR_UNITS(finish)                                                                                             \
+#define PAIR_UNITS(finish, scales)                                                                                     \
     "xor %k[i], %k[i]\n\t"                                                                                             \
     "vpxord %%zmm8, %%zmm8, %%zmm8\n\t"                                                                                \
     "vpxord %%zmm9, %%zmm9, %%zmm9\n\t"                                                                                \
@@ -213,15 +224,15 @@ typedef struct vnni_tile {
     "vpxord %%zmm21, %%zmm21, %%zmm21\n\t"                                                                             \
     "vpxord %%zmm22, %%zmm22, %%zmm22\n\t"                                                                             \
     "vpxord %%zmm23, %%zmm23, %%zmm23\n\t"                                                                             \
-    "5:\n\t" PAIR_START_A PAIR_SCALES                                                                                  \
+    "5:\n\t" PAIR_START_A scales                                                                                       \
     PAIR_BLOCK_A(finish)                                                                                               \
         PAIR_REST(PAIR_BLOCK_A) "decq %c[units](%[t])\n\t"                                                             \
-                                "jz 6f\n\t" PAIR_START_B PAIR_SCALES                                                   \
-                                PAIR_BLOCK_B(finish)                                                                   \
-                                    PAIR_REST(PAIR_BLOCK_B) "decq %c[units](%[t])\n\t"                                 \
-                                                            "jnz 5b\n\t" PAIR_LAST_B(finish) "jmp 7f\n\t"              \
-                                                                                             "6:\n\t" PAIR_LAST_A(     \
-                                                                                                 finish) "7:\n\t"
+                                "jz 6f\n\t" PAIR_START_B scales                                                        \
+                                PAIR_BLOCK_B(finish) PAIR_REST(                                                        \
+                                    PAIR_BLOCK_B) "decq %c[units](%[t])\n\t"                                           \
+                                                  "jnz 5b\n\t" PAIR_LAST_B(                                            \
+                                                      finish, scales) "jmp 7f\n\t"                                     \
+                                                                      "6:\n\t" PAIR_LAST_A(finish, scales) "7:\n\t"
 
 /* f = fma(g, scale of the row, f). */
 #define PAIR_FMA                                                                                                       \
@@ -266,7 +277,7 @@ static inline void vnni_pair_scaled(vnni_tile *t) {
     const int8_t *a = t->a, *a3 = t->a + 3 * t->stride;
     const float *p = none, *sx = none, *s256 = none;
     size_t i = 0, n = 0, tmp = 0;
-    __asm__ volatile(PAIR_UNITS(PAIR_SCALED) PAIR_ADD : PAIR_OPERANDS);
+    __asm__ volatile(PAIR_UNITS(PAIR_SCALED, PAIR_SCALES) PAIR_ADD : PAIR_OPERANDS);
 }
 
 /* f = fma(g, s256 of the row, f). */
@@ -275,7 +286,7 @@ static inline void vnni_pair_256(vnni_tile *t, const float *s256) {
     const int8_t *a = t->a, *a3 = t->a + 3 * t->stride;
     const float *p = none, *sx = none;
     size_t i = 0, n = 0, tmp = 0;
-    __asm__ volatile(PAIR_UNITS(PAIR_SCALED) PAIR_FMA : PAIR_OPERANDS);
+    __asm__ volatile(PAIR_UNITS(PAIR_SCALED, PAIR_SCALES) PAIR_FMA : PAIR_OPERANDS);
 }
 
 /* f += g, g = fma((float)sums, p * sx, g). */
@@ -284,7 +295,17 @@ static inline void vnni_pair_by_block(vnni_tile *t) {
     const int8_t *a = t->a, *a3 = t->a + 3 * t->stride;
     const float *p = none, *sx = none, *s256 = none;
     size_t i = 0, n = 0, tmp = 0;
-    __asm__ volatile(PAIR_UNITS(PAIR_BY_BLOCK) PAIR_ADD : PAIR_OPERANDS);
+    __asm__ volatile(PAIR_UNITS(PAIR_BY_BLOCK, PAIR_SCALES) PAIR_ADD : PAIR_OPERANDS);
+}
+
+/* The same, to the bit, where every p is a power of two and p and sx are between 2^-60 and 2^60. */
+static inline void vnni_pair_by_powers(vnni_tile *t) {
+    static const float none[64] = {0}; /* scales of the sums before the first, which are 0 */
+    const int8_t *a = t->a, *a3 = t->a + 3 * t->stride;
+    const float *p = none, *sx = none, *s256 = none;
+    size_t i = 0, n = 0, tmp = 0x3f800000;
+    __asm__ volatile("vpbroadcastd %k[tmp], %%zmm29\n\t" PAIR_UNITS(PAIR_BY_POWERS, PAIR_EXPONENTS) PAIR_ADD
+                     : PAIR_OPERANDS);
 }
 
 /* --- one unit a chunk -------------------------------------------------------------------------------------------- */
