@@ -37,6 +37,7 @@ typedef enum ht_family {
     HT_FAMILY_CODEBOOK, /* 16 fixed values times a scale: nf4, fp4 */
     HT_FAMILY_MAP,      /* optimizer state: dynamic 8-bit and 4-bit maps */
     HT_FAMILY_GGUF,     /* GGUF blocks: everything in one plane */
+    HT_FAMILY_LUT,      /* a table of 2^bits values per tile, stored with the matrix */
     HT_FAMILY_COUNT
 } ht_family;
 
@@ -83,6 +84,7 @@ typedef struct ht_format {
  *   fp8_tensor fp8_row fp8_block fp8_g128 (and fp8_e5m2_...)
  *   int<1..8>_<g<16..256>|row|tensor|token>[_asym|_float0], uint<1..8>_...: groups are multiples of 8
  *   nf4 fp4 nf4_flat fp4_flat (no double quantization) nf4_torchao
+ *   lut<1..8>_g<16..256>: 16 rows of a group of columns share a table
  *   map8_signed map8_unsigned map4_signed map4_unsigned | q4_0 q4_1 q5_0 ... iq4_xs (GGUF)
  * and a suffix where a part differs from the usual: _bytes _low _high _bits _words (packing), _scale_bf16 _scale_f16,
  * _pts (nvfp4: the global number multiplies; nvfp4 itself divides by it, as compressed-tensors stores it).

@@ -19,8 +19,8 @@ typedef struct ht_codec {
                   float *zero);
 } ht_codec;
 
-/* One per family, in the file named after it: plain.c mx.c nvfp4.c float8.c int.c codebook.c map.c gguf.c */
+/* One per family, in the file named after it: plain.c mx.c nvfp4.c float8.c int.c codebook.c map.c gguf.c lut.c */
 extern const ht_codec ht_codec_plain, ht_codec_mx, ht_codec_nvfp4, ht_codec_float8, ht_codec_int, ht_codec_codebook,
-    ht_codec_map, ht_codec_gguf;
+    ht_codec_map, ht_codec_gguf, ht_codec_lut;
 
 #endif

@@ -20,6 +20,7 @@ static const ht_codec *const codecs[HT_FAMILY_COUNT] = {
     [HT_FAMILY_CODEBOOK] = &ht_codec_codebook,
     [HT_FAMILY_MAP] = &ht_codec_map,
     [HT_FAMILY_GGUF] = &ht_codec_gguf,
+    [HT_FAMILY_LUT] = &ht_codec_lut,
 };
 /* clang-format on */
 

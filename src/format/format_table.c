@@ -96,12 +96,21 @@ const ht_format_row ht_format_rows[] = {
     {{"uint<bits>_row", "unsigned integers, f32 scale per row, one a byte", 0, 1}, INT(HT_U4, 1, 0, HT_PACK_BYTES)},
     {{"uint<bits>_tensor", "unsigned integers, one f32 scale, one a byte", 0, 1}, INT(HT_U4, 0, 0, HT_PACK_BYTES)},
 
-    {{"nf4", "normal quantiles, 8-bit scale per 64, f32 per 256 scales", 4.126953125, 1}, CODEBOOK(0, HT_U8, HT_F32, 256)},
+    {{"nf4", "normal quantiles, 8-bit scale per 64, f32 per 256 scales", 4.126953125, 1},
+     CODEBOOK(0, HT_U8, HT_F32, 256)},
     {{"fp4", "4-bit float of bitsandbytes, 8-bit scale per 64, f32 per 256 scales", 4.126953125, 1},
      CODEBOOK(1, HT_U8, HT_F32, 256)},
     {{"nf4_flat", "normal quantiles, f32 scale per 64", 4.5, 1}, CODEBOOK(0, HT_F32, HT_DTYPE_NONE, 0)},
     {{"fp4_flat", "4-bit float of bitsandbytes, f32 scale per 64", 4.5, 1}, CODEBOOK(1, HT_F32, HT_DTYPE_NONE, 0)},
     {{"nf4_torchao", "normal quantiles to 4 digits, f32 scale per 64", 4.5, 1}, CODEBOOK(2, HT_F32, HT_DTYPE_NONE, 0)},
+
+    {{"lut<bits>_g<group>", "16 rows of a group of columns share a table of f16, exact k-means", 0, 1},
+     {.family = HT_FAMILY_LUT,
+      .element = HT_U4,
+      .scale = HT_F16,
+      .block_rows = 16,
+      .block_cols = 128,
+      .packing = HT_PACK_BITS}},
 
     {{"map8_signed", "8-bit dynamic map, f32 scale per 256 (first moments)", 8.125, 1},
      MAP(0, HT_U8, 256, HT_PACK_BYTES)},

@@ -45,6 +45,8 @@ static ht_dtype codes_shape(const ht_format *format, size_t cols, size_t *packed
 
 ht_dtype ht_format_plane_shape(const ht_format *format, ht_plane plane, size_t rows, size_t cols, size_t shape[2]) {
     size_t scale_rows = divide_up(rows, format->block_rows), scale_cols = divide_up(cols, format->block_cols);
+    if (format->family == HT_FAMILY_LUT) /* tables instead of numbers */
+        scale_cols = multiply(scale_cols, (size_t)1 << ht_dtype_bits(format->element));
     const struct {
         ht_dtype dtype;
         size_t rows, cols;

@@ -14,7 +14,7 @@
 
 static const ht_grid_family *const families[] = {&ht_grid_mx,       &ht_grid_nvfp4, &ht_grid_float8, &ht_grid_int,
                                                  &ht_grid_codebook, &ht_grid_q4_0,  &ht_grid_iq4_nl, &ht_grid_iq4_xs,
-                                                 &ht_grid_q4_k,     &ht_grid_q5_k,  &ht_grid_q6_k};
+                                                 &ht_grid_q4_k,     &ht_grid_q5_k,  &ht_grid_q6_k,   &ht_grid_lut};
 
 static const ht_grid_family *find(const ht_format *format) {
     for (size_t i = 0; i < sizeof families / sizeof *families; i++)

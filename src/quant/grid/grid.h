@@ -19,6 +19,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <halftone/context.h>
 #include <halftone/format.h>
 
 #include "format/codebook.h"
@@ -30,8 +31,13 @@ enum { HT_GRID_CELLS = 16, HT_GRID_UNIT = 1024 }; /* cells of a unit; columns of
 
 typedef struct ht_grid_cell {
     float scale, offset; /* decoded = scale * unit code (+ or - offset) */
-    float factor;        /* what a value is multiplied with or divided by before it is rounded */
-    int16_t zero;
+    union {
+        struct {
+            float factor; /* what a value is multiplied with or divided by before it is rounded */
+            int16_t zero;
+        };
+        const uint16_t *table; /* of LUT, in the plane that it was loaded from; scale: mean distance of its entries */
+    };
     int16_t code[2];  /* of scale and minimum, where these are codes themselves */
     uint16_t half[2]; /* the two f16 numbers of a GGUF super-block */
 } ht_grid_cell;
@@ -74,6 +80,10 @@ typedef struct ht_grid_family {
     void (*search)(const ht_grid *grid, const float *x, const float *weight, ht_grid_cell *cells);
     /* The same for a strip, where round_lanes takes the rules. */
     void (*search_lanes)(const ht_grid_strip *strip);
+    /* Tables and codes of the rows from `row` on that share them, for weights whose columns count by importance (NULL:
+     * all the same). Before cells are loaded. NULL: there are no tables. */
+    void (*refit)(const ht_grid *grid, const ht_planes *planes, const float *weight, const float *importance,
+                  size_t row);
     /* The format's own rule where a unit cannot be quantized alone (nested scales). */
     void (*choose)(const ht_grid *grid, const float *x, ht_grid_cell *cells);
 } ht_grid_family;
@@ -135,6 +145,10 @@ static inline int ht_grid_owns_scale(const ht_grid *grid, size_t row) {
     return !grid->shared || (span ? row % span == 0 : row == 0);
 }
 
+/* All tables of the matrix [rows, cols] anew by `refit`; nothing for families without. Fails with CANCELLED. */
+ht_status ht_grid_refit(ht_context *ctx, const ht_grid *grid, const ht_planes *planes, const float *weight,
+                        const float *importance);
+
 /* sum of weight * (x - rounded x)^2 of one cell's values (n <= HT_GRID_UNIT), f32 in order. */
 float ht_grid_error(const ht_grid *grid, const ht_grid_cell *cell, const float *x, const float *weight, size_t n);
 
@@ -149,6 +163,6 @@ void ht_grid_keep(size_t rows, const float *error, const ht_grid_cell *cells, si
 
 /* Rows of the table, in the file of each family. */
 extern const ht_grid_family ht_grid_mx, ht_grid_nvfp4, ht_grid_float8, ht_grid_int, ht_grid_codebook, ht_grid_q4_0,
-    ht_grid_iq4_nl, ht_grid_iq4_xs, ht_grid_q4_k, ht_grid_q5_k, ht_grid_q6_k;
+    ht_grid_iq4_nl, ht_grid_iq4_xs, ht_grid_q4_k, ht_grid_q5_k, ht_grid_q6_k, ht_grid_lut;
 
 #endif

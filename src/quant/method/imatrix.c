@@ -52,31 +52,6 @@ static ht_status search_rows(void *arg, size_t index, size_t worker) {
     return HT_OK;
 }
 
-static double square_of(const ht_moments *input, size_t j) {
-    return input->square_sum ? input->square_sum[j] : (double)input->second[j * input->cols + j];
-}
-
-/* Importance near 1, so that inputs may have any scale; an input that was always zero keeps a little, so that its
- * weights stay weights. */
-static ht_status weigh(search *s) {
-    const ht_moments *input = s->problem->input;
-    size_t cols = s->problem->cols;
-    if (!input || !input->tokens || !(input->square_sum || input->second))
-        return HT_OK;
-    HT_TRY(ht_allocate(s->problem->ctx, cols, sizeof *s->weight, "importance of inputs", &s->weight));
-    double sum = 0;
-    for (size_t j = 0; j < cols; j++) {
-        if (!isfinite(square_of(input, j)))
-            return ht_fail(HT_ERR_NUMERIC, "imatrix: the mean square of input %zu is not finite", j);
-        sum += square_of(input, j);
-    }
-    for (size_t j = 0; j < cols; j++) {
-        double share = sum > 0 ? square_of(input, j) * (double)cols / sum : 1;
-        s->weight[j] = (float)(share > 1e-6 ? share : 1e-6);
-    }
-    return HT_OK;
-}
-
 static ht_status check_finite(const ht_matrix_problem *p) {
     for (size_t i = 0; i < p->rows * p->cols; i++)
         if (!isfinite(p->weight[i]))
@@ -99,11 +74,13 @@ ht_status ht_imatrix_matrix(const ht_matrix_problem *problem, ht_matrix_result *
     HT_TRY(ht_matrix_round(problem, NULL, result));
     float global = problem->format->global == HT_DTYPE_NONE ? 1 : *(const float *)result->planes.plane[HT_PLANE_GLOBAL];
     HT_TRY(ht_grid_create(problem->format, problem->how, problem->rows, problem->cols, global, &s.grid));
+    if (s.grid.family->refit)
+        return HT_OK; /* the tables are those of weighted columns already */
     if (s.grid.shared || s.grid.unit > HT_GRID_UNIT || s.grid.cols % s.grid.unit) {
         result->fallback = "rounded to nearest: its scales cannot be searched row by row";
         return HT_OK;
     }
-    ht_status status = weigh(&s);
+    ht_status status = ht_matrix_importance(problem->ctx, problem->input, &s.weight);
     if (status == HT_OK)
         status = run(&s, result);
     ht_release(problem->ctx, s.weight);

@@ -9,12 +9,13 @@
  * SPDX-License-Identifier: BSD-3-Clause */
 #include "quant/method/matrix.h"
 
-#include <math.h> /* NAN */
+#include <math.h> /* NAN, isfinite */
 
 #include "base/memory.h"
 #include "base/pool.h"
 #include "base/status.h"
 #include "ops/dense.h"
+#include "quant/grid/grid.h"
 #include "quant/method/prune.h"
 
 enum { CHUNK_ROWS = 1024, CHUNK_COLS = 256, ROUND_ROWS = 16 };
@@ -116,12 +117,50 @@ static ht_status round_slice(void *arg, size_t index, size_t worker) {
     return ht_format_dequantize(p->format, &planes, rows, p->cols, decoded);
 }
 
+static double square_of(const ht_moments *input, size_t j) {
+    return input->square_sum ? input->square_sum[j] : (double)input->second[j * input->cols + j];
+}
+
+ht_status ht_matrix_importance(ht_context *ctx, const ht_moments *input, float **out) {
+    *out = NULL;
+    if (!input || !input->tokens || !(input->square_sum || input->second))
+        return HT_OK;
+    double sum = 0;
+    for (size_t j = 0; j < input->cols; j++) {
+        if (!isfinite(square_of(input, j)))
+            return ht_fail(HT_ERR_NUMERIC, "the mean square of input %zu is not finite", j);
+        sum += square_of(input, j);
+    }
+    HT_TRY(ht_allocate(ctx, input->cols, sizeof **out, "importance of inputs", out));
+    for (size_t j = 0; j < input->cols; j++) {
+        double share = sum > 0 ? square_of(input, j) * (double)input->cols / sum : 1;
+        (*out)[j] = (float)(share > 1e-6 ? share : 1e-6);
+    }
+    return HT_OK;
+}
+
+/* Tables stored with the matrix, for weights whose columns do not count alike. */
+static ht_status refit_tables(const ht_matrix_problem *p, const ht_matrix_result *result) {
+    ht_grid grid;
+    float *importance = NULL;
+    if (p->format->family != HT_FAMILY_LUT)
+        return HT_OK;
+    HT_TRY(ht_grid_create(p->format, p->how, p->rows, p->cols, 1, &grid));
+    HT_TRY(ht_matrix_importance(p->ctx, p->input, &importance));
+    ht_status status = importance ? ht_grid_refit(p->ctx, &grid, &result->planes, p->weight, importance) : HT_OK;
+    if (status == HT_OK && importance)
+        status = ht_format_dequantize(p->format, &result->planes, p->rows, p->cols, result->decoded);
+    ht_release(p->ctx, importance);
+    return status;
+}
+
 ht_status ht_matrix_round(const ht_matrix_problem *problem, const char *reason, ht_matrix_result *result) {
     rounding r = {problem, result, problem->rows, ht_sparsity_of(problem->settings)};
     size_t step = ht_format_row_step(problem->format);
     if (step != SIZE_MAX) /* some slices, each a multiple of the step */
         r.step = (ROUND_ROWS + step - 1) / step * step;
     HT_TRY(ht_parallel_for(problem->ctx, (problem->rows + r.step - 1) / r.step, round_slice, &r));
+    HT_TRY(refit_tables(problem, result));
     result->loss = result->rtn_loss = ht_matrix_loss(problem, problem->input, result->decoded);
     result->held_out_loss = result->held_out_rtn_loss = ht_matrix_loss(problem, problem->held_out, result->decoded);
     result->damping = 0;

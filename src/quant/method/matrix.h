@@ -58,8 +58,14 @@ double ht_matrix_loss(const ht_matrix_problem *problem, const ht_moments *moment
 /* Bytes that this takes, for a matrix of this size. */
 size_t ht_matrix_loss_bytes(size_t rows, size_t cols);
 
+/* How much each input counts, near 1 so that inputs may have any scale: its mean square over the mean of all; one that
+ * was always zero keeps a little, so that its weights stay weights. *out [cols], to be released; NULL: nothing is
+ * known. Fails with MEMORY, NUMERIC. */
+ht_status ht_matrix_importance(ht_context *ctx, const ht_moments *input, float **out);
+
 /* Round to nearest, pruned first (prune.h) where the settings ask for it, and mark the result as a fallback with this
- * reason (NULL: none). */
+ * reason (NULL: none). Tables that are stored with the matrix (lut) are fitted to weights whose columns count by
+ * importance. */
 ht_status ht_matrix_round(const ht_matrix_problem *problem, const char *reason, ht_matrix_result *result);
 
 #endif

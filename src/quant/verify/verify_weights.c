@@ -48,7 +48,7 @@ static const struct {
 };
 
 static double bound_of(const ht_format *format, int searched) {
-    if (searched && format->family != HT_FAMILY_MX)
+    if ((searched && format->family != HT_FAMILY_MX) || format->family == HT_FAMILY_LUT)
         return 1;
     for (size_t i = 0; i < sizeof bounds / sizeof *bounds; i++)
         if (bounds[i].family == format->family && bounds[i].element == format->element)
@@ -228,7 +228,7 @@ static int is_number(ht_dtype dtype) {
     return dtype == HT_E8M0 || dtype == HT_F8_E4M3 || dtype == HT_F16 || dtype == HT_BF16 || dtype == HT_F32;
 }
 
-static int good_scale(ht_dtype dtype, const uint8_t *at) {
+static int good_scale(ht_family family, ht_dtype dtype, const uint8_t *at) {
     float value;
     uint16_t half;
     switch (ht_dtype_bits(dtype)) {
@@ -242,7 +242,7 @@ static int good_scale(ht_dtype dtype, const uint8_t *at) {
     default:
         value = ht_element_decode(dtype, *at);
     }
-    return isfinite(value) && value >= 0;
+    return isfinite(value) && (value >= 0 || family == HT_FAMILY_LUT); /* entries of tables */
 }
 
 static void look_at_plane(ht_finding *finding, const ht_parameter *parameter, ht_plane plane, ht_dtype dtype) {
@@ -253,7 +253,7 @@ static void look_at_plane(ht_finding *finding, const ht_parameter *parameter, ht
         const uint8_t *data = (const uint8_t *)weight->plane[plane] + e * weight->stride[plane];
         for (size_t at = 0; at + size <= bytes; at += size) {
             finding->looked++;
-            if (!good_scale(dtype, data + at))
+            if (!good_scale(weight->format.family, dtype, data + at))
                 ht_find(finding, "%s: scale %zu of matrix %zu is negative, NaN or infinite", parameter->name, at / size,
                         e);
         }
