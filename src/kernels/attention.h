@@ -16,7 +16,7 @@ typedef struct ht_attention_part {
     double sum; /* of exp(score - max), the sink's included; 0: no score and no sink above -INFINITY */
 } ht_attention_part;
 
-/* Query row i stands at position p = first + i and sees the keys j < keys with
+/* Query row i stands at position p = first + i / heads and sees the keys j < keys with
  *   causal: j <= p;   window w > 0: p - j < w, and j - p < w when not causal.
  *   y_i = sum over j of softmax(softcap(q_i . k_j) + bias_ij)_j v_j
  * q comes scaled. With a sink the softmax has one more logit, whose probability goes nowhere. A row that sees nothing,
@@ -30,6 +30,7 @@ typedef struct ht_attention_rows {
     size_t page_rows, k_page, v_page; /* k_page and v_page floats apart, k and v the first of the pool */
     size_t head_dim, value_dim;
     ptrdiff_t first;
+    size_t heads; /* rows at the same position: heads that share keys; 0: 1 */
     size_t count;
     int causal;
     size_t window;
@@ -37,7 +38,7 @@ typedef struct ht_attention_rows {
     size_t part_begin, part_end; /* of all this only the keys in [part_begin, part_end) are looked at; 0, 0: all */
     const float *bias; /* row i at bias + i * bias_stride, from key part_begin on; -INFINITY hides a key; NULL: none */
     size_t bias_stride;
-    const float *sink; /* this head's extra logit, or NULL */
+    const float *sink; /* [heads] extra logits, that of row i at i % heads; NULL: none */
     ht_dtype rounded;  /* what exp(score - largest) becomes before it meets the values: bf16, or e4m3 times
                         * HT_ATTENTION_E4M3; HT_DTYPE_NONE: it stays f32 */
     float *y;

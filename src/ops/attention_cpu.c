@@ -1,6 +1,7 @@
 /* Attention on the host: f32 products and sums, exact softmax, the kernels of the table (dot, mix, softmax).
  *
- * Keys and values that are not f32 are converted once for the whole call. One task is 16 query rows of one head:
+ * Keys and values that are not f32 are converted once for the whole call. One task is 16 query rows of one head, or few
+ * rows of several heads that share keys, so that those are read once:
  *
  *     q rows --scale, to f32--> [16, d] --scores--> [16, keys] --softmax--> --mix--> [16, dv] --round--> out
  *
@@ -32,7 +33,8 @@ struct job {
     ht_dtype rounded; /* of the probabilities */
     ht_kernels kernels;
     float *wide_k, *wide_v; /* [batch, kv heads, kv rows, dim], when the inputs are not f32 */
-    size_t tiles, parts;    /* of 16 rows, of PART keys; of the longest sequence */
+    size_t pack;            /* heads of a tile */
+    size_t tiles, parts;    /* of 16 / pack query rows, of PART keys; of the longest sequence */
     char *partial;          /* when parts are tasks: results of all */
     char *scratch;
     size_t stride;
@@ -82,20 +84,38 @@ static size_t least(size_t a, size_t b) {
     return a < b ? a : b;
 }
 
-static size_t parts_at(const ht_attention_args *a, char *memory, struct parts *parts) {
+static size_t parts_at(const struct job *job, char *memory, struct parts *parts) {
+    const ht_attention_args *a = job->args;
     size_t q = HT_ATTENTION_ROWS * a->head_dim, y = HT_ATTENTION_ROWS * a->value_dim, keys = least(PART, a->kv_rows);
-    size_t bias = a->mask.kind == HT_MASK_BOOL ? HT_ATTENTION_ROWS * keys : 0;
+    size_t bias = a->mask.kind == HT_MASK_BOOL || (a->mask.kind && job->pack > 1) ? HT_ATTENTION_ROWS * keys : 0;
     float *at = (float *)(void *)memory;
     if (memory)
         *parts = (struct parts){.q = at, .y = at + q, .bias = at + q + y, .score = at + q + y + bias};
     return ((q + y + bias) * sizeof(float) + ht_attention_scratch(keys) + 15) / 16 * 16;
 }
 
-static ht_status load_queries(const ht_attention_args *a, const ht_attention_sequence *s, size_t head, size_t row,
-                              size_t count, float *q) {
+/* Query rows of heads that share keys: row i is query row + i / heads of head + i % heads. */
+struct tile {
+    ht_attention_sequence s;
+    size_t b, head, heads, row, count; /* count 0: the sequence is shorter */
+};
+
+static struct tile tile_at(const struct job *job, size_t task) {
+    const ht_attention_args *a = job->args;
+    size_t packs = a->heads / job->pack, rows = HT_ATTENTION_ROWS / job->pack;
+    struct tile t = {.b = task / job->tiles / packs,
+                     .head = task / job->tiles % packs * job->pack,
+                     .heads = job->pack,
+                     .row = task % job->tiles * rows};
+    t.s = ht_attention_sequence_at(a, t.b);
+    t.count = t.row >= t.s.q_rows ? 0 : least(rows, t.s.q_rows - t.row) * job->pack;
+    return t;
+}
+
+static ht_status load_queries(const ht_attention_args *a, const struct tile *t, float *q) {
     float scale = (float)a->scale;
-    for (size_t i = 0; i < count; i++, q += a->head_dim) {
-        size_t at = ht_attention_at(&a->q, s->batch, s->q_begin + row + i, head);
+    for (size_t i = 0; i < t->count; i++, q += a->head_dim) {
+        size_t at = ht_attention_at(&a->q, t->s.batch, t->s.q_begin + t->row + i / t->heads, t->head + i % t->heads);
         HT_TRY(ht_convert((const char *)a->q.data + at * element_bytes(a->dtype), a->dtype, q, HT_F32, a->head_dim));
         for (size_t c = 0; c < a->head_dim; c++)
             q[c] *= scale;
@@ -103,10 +123,9 @@ static ht_status load_queries(const ht_attention_args *a, const ht_attention_seq
     return HT_OK;
 }
 
-static ht_status store_rows(const ht_attention_args *a, const ht_attention_sequence *s, size_t head, size_t row,
-                            size_t count, const float *y) {
-    for (size_t i = 0; i < count; i++) {
-        size_t at = ht_attention_at(&a->out, s->batch, s->q_begin + row + i, head);
+static ht_status store_rows(const ht_attention_args *a, const struct tile *t, const float *y) {
+    for (size_t i = 0; i < t->count; i++) {
+        size_t at = ht_attention_at(&a->out, t->s.batch, t->s.q_begin + t->row + i / t->heads, t->head + i % t->heads);
         HT_TRY(ht_convert(y + i * a->value_dim, HT_F32, (char *)a->out.data + at * element_bytes(a->out_dtype),
                           a->out_dtype, a->value_dim));
     }
@@ -114,21 +133,22 @@ static ht_status store_rows(const ht_attention_args *a, const ht_attention_seque
 }
 
 /* The mask of the rows over their part of the keys as numbers to add. */
-static void set_mask(const ht_attention_args *a, size_t b, size_t head, size_t row, float *space,
-                     ht_attention_rows *rows) {
+static void set_mask(const ht_attention_args *a, const struct tile *t, float *space, ht_attention_rows *rows) {
     const ht_attention_mask *mask = &a->mask;
-    size_t at = b * mask->batch + head * mask->head + row * mask->row + rows->part_begin;
-    size_t keys = rows->part_end - rows->part_begin;
-    rows->bias_stride = mask->row;
-    if (mask->kind == HT_MASK_ADDITIVE)
-        rows->bias = (const float *)mask->data + at;
-    if (mask->kind != HT_MASK_BOOL)
+    size_t keys = rows->part_end - rows->part_begin, none = mask->kind == HT_MASK_NONE;
+    if (mask->kind == HT_MASK_ADDITIVE && t->heads == 1) {
+        rows->bias = (const float *)mask->data + t->b * mask->batch + t->head * mask->head + t->row * mask->row +
+                     rows->part_begin;
+        rows->bias_stride = mask->row;
         return;
-    rows->bias = space;
+    }
+    rows->bias = none ? NULL : space;
     rows->bias_stride = keys;
-    for (size_t i = 0; i < rows->count; i++)
-        for (size_t j = 0; j < keys; j++)
-            space[i * keys + j] = ((const uint8_t *)mask->data)[at + i * mask->row + j] ? 0.0f : -INFINITY;
+    for (size_t i = 0; i < rows->count && !none; i++) {
+        memset(space + i * keys, 0, keys * sizeof *space);
+        ht_attention_add_mask(a, t->b, t->head + i % t->heads, t->row + i / t->heads, rows->part_begin, keys,
+                              space + i * keys);
+    }
 }
 
 /* Keys and values of one head, converted or where they lie. */
@@ -163,28 +183,13 @@ static void set_kernels(const struct job *job, ht_attention_rows *rows) {
     rows->cap = job->kernels.of[HT_OPERATION_SOFTCAP].softcap;
 }
 
-/* 16 query rows of one head. */
-struct tile {
-    ht_attention_sequence s;
-    size_t b, head, row, count; /* count 0: the sequence is shorter */
-};
-
-static struct tile tile_at(const struct job *job, size_t task) {
-    const ht_attention_args *a = job->args;
-    struct tile t = {.b = task / job->tiles / a->heads,
-                     .head = task / job->tiles % a->heads,
-                     .row = task % job->tiles * HT_ATTENTION_ROWS};
-    t.s = ht_attention_sequence_at(a, t.b);
-    t.count = t.row >= t.s.q_rows ? 0 : least(HT_ATTENTION_ROWS, t.s.q_rows - t.row);
-    return t;
-}
-
-/* The tile's rows over one part of the keys (or all of them, when there is one). */
+/* The tile's rows over one part of the keys. */
 static ht_attention_rows rows_at(const struct job *job, const struct tile *t, size_t part) {
     const ht_attention_args *a = job->args;
     return (ht_attention_rows){.q_stride = a->head_dim,
                                .keys = t->s.kv_rows,
                                .first = (ptrdiff_t)(t->row + t->s.kv_rows) - (ptrdiff_t)t->s.q_rows,
+                               .heads = t->heads,
                                .count = t->count,
                                .causal = a->causal,
                                .window = a->window,
@@ -199,9 +204,9 @@ static ht_attention_rows rows_at(const struct job *job, const struct tile *t, si
 static ht_status run_part(const struct job *job, const struct tile *t, ht_attention_rows *rows,
                           const struct parts *scratch) {
     const ht_attention_args *a = job->args;
-    HT_TRY(load_queries(a, &t->s, t->head, t->row, t->count, scratch->q));
+    HT_TRY(load_queries(a, t, scratch->q));
     rows->q = scratch->q;
-    set_mask(a, t->b, t->head, t->row, scratch->bias, rows);
+    set_mask(a, t, scratch->bias, rows);
     set_keys(job, &t->s, t->b, t->head / (a->heads / a->kv_heads), rows);
     set_kernels(job, rows);
     job->kernels.of[HT_OPERATION_ATTENTION].attention(rows, scratch->score);
@@ -280,12 +285,12 @@ static ht_status merge_tile(const struct job *job, const struct tile *t, const s
     for (size_t i = 0; i < t->count; i++) {
         size_t begin = ht_attention_begin(&all, i), end = ht_attention_end(&all, i);
         float lse;
-        merge_row(job, partial, i, begin / PART, begin < end ? (end - 1) / PART + 1 : begin / PART, all.sink,
-                  scratch->y + i * a->value_dim, &lse);
+        merge_row(job, partial, i, begin / PART, begin < end ? (end - 1) / PART + 1 : begin / PART,
+                  all.sink ? all.sink + i % t->heads : NULL, scratch->y + i * a->value_dim, &lse);
         if (a->lse)
-            a->lse[ht_attention_lse_at(a, t->b, t->head, t->row + i)] = lse;
+            a->lse[ht_attention_lse_at(a, t->b, t->head + i % t->heads, t->row + i / t->heads)] = lse;
     }
-    return store_rows(a, &t->s, t->head, t->row, t->count, scratch->y);
+    return store_rows(a, t, scratch->y);
 }
 
 /* --- Tasks ------------------------------------------------------------------------------------------------------- */
@@ -293,7 +298,7 @@ static ht_status merge_tile(const struct job *job, const struct tile *t, const s
 static struct parts scratch_of(const struct job *job, size_t worker, struct partial *partial) {
     char *memory = job->scratch + worker * job->stride;
     struct parts scratch = {0};
-    size_t used = parts_at(job->args, memory, &scratch);
+    size_t used = parts_at(job, memory, &scratch);
     partial_at(job, memory + used, partial);
     return scratch;
 }
@@ -304,18 +309,9 @@ static ht_status run_tile(void *arg, size_t task, size_t worker) {
     struct tile t = tile_at(job, task);
     struct partial partial = {0};
     struct parts scratch = scratch_of(job, worker, &partial);
-    if (t.count == 0)
-        return HT_OK;
-    if (job->parts > 1) {
-        for (size_t part = 0; part < job->parts; part++)
-            HT_TRY(part_of_tile(job, &t, part, &scratch, &partial));
-        return merge_tile(job, &t, &scratch, &partial);
-    }
-    ht_attention_rows rows = rows_at(job, &t, 0);
-    rows.y = scratch.y;
-    rows.lse = job->args->lse ? job->args->lse + ht_attention_lse_at(job->args, t.b, t.head, t.row) : NULL;
-    HT_TRY(run_part(job, &t, &rows, &scratch));
-    return store_rows(job->args, &t.s, t.head, t.row, t.count, scratch.y);
+    for (size_t part = 0; part < job->parts && t.count; part++)
+        HT_TRY(part_of_tile(job, &t, part, &scratch, &partial));
+    return t.count ? merge_tile(job, &t, &scratch, &partial) : HT_OK;
 }
 
 /* Tasks: a tile over a part of the keys; then a tile from its parts. */
@@ -340,7 +336,7 @@ static ht_status run_merge(void *arg, size_t task, size_t worker) {
 /* Parts are tasks when there are not a few tiles for every thread. */
 static ht_status run_tasks(ht_context *ctx, struct job *job) {
     const ht_attention_args *a = job->args;
-    size_t tasks = a->batch * a->heads * job->tiles;
+    size_t tasks = a->batch * (a->heads / job->pack) * job->tiles;
     struct partial none;
     if (job->parts == 1 || tasks >= 4 * ht_context_threads(ctx))
         return ht_parallel_for(ctx, tasks, run_tile, job);
@@ -350,17 +346,28 @@ static ht_status run_tasks(ht_context *ctx, struct job *job) {
     return ht_parallel_for(ctx, tasks, run_merge, job);
 }
 
+/* As many heads of a group as fit into a tile with all the query rows and leave every thread something to do. Rows do
+ * not depend on each other, so this does not enter the result. */
+static size_t heads_together(const ht_attention_args *a, size_t parts, size_t threads) {
+    size_t group = a->heads / a->kv_heads, most = HT_ATTENTION_ROWS / (a->q_rows ? a->q_rows : 1);
+    size_t pack = least(group, most ? most : 1);
+    while (pack > 1 && (group % pack || a->batch * (a->heads / pack) * parts < threads))
+        pack--;
+    return pack;
+}
+
 ht_status ht_attention_cpu_run(ht_context *ctx, const ht_attention_args *a, ht_dtype rounded) {
     struct job job = {.args = a, .rounded = rounded, .kernels = ht_kernels_choose(ht_cpu_flags(ctx))};
     ht_workspace workspace;
     struct parts none;
     struct partial nothing;
     ht_workspace_init(&workspace, ctx);
-    job.tiles = (a->q_rows + HT_ATTENTION_ROWS - 1) / HT_ATTENTION_ROWS;
     job.parts = a->kv_rows > PART ? (a->kv_rows + PART - 1) / PART : 1;
+    job.pack = heads_together(a, job.parts, ht_context_threads(ctx));
+    job.tiles = (a->q_rows + HT_ATTENTION_ROWS / job.pack - 1) / (HT_ATTENTION_ROWS / job.pack);
     ht_status status = a->dtype == HT_F32 ? HT_OK : widen_all(ctx, &job);
     if (status == HT_OK)
-        status = ht_workspace_threads(&workspace, parts_at(a, NULL, &none) + partial_at(&job, NULL, &nothing),
+        status = ht_workspace_threads(&workspace, parts_at(&job, NULL, &none) + partial_at(&job, NULL, &nothing),
                                       &job.scratch, &job.stride);
     if (status == HT_OK)
         status = run_tasks(ctx, &job);

@@ -1,5 +1,6 @@
 /* ht_attention on the host: the f64 definition against a by-hand sum, the f32 kernel against the definition over every
- * option and their combinations, the edges (rows that see nothing, NaN, infinities, one token), and the refusals. */
+ * option and their combinations, the edges (rows that see nothing, NaN, infinities, one token), threads, parts, groups.
+ */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -379,80 +380,42 @@ static void test_part_edges(void) {
     problem_free(&p);
 }
 
-/* --- Choice and refusals ------------------------------------------------------------------------------------------ */
-
-static void test_choice(void) {
-    struct problem p = problem_new(1, 1, 1, 2, 2, 8, 8);
-    ht_attention_report report;
-    CHECK_OK(ht_attention(ctx, &p.args, &report));
-    CHECK_TEXT(report.kernel, "cpu_f32");
-    CHECK_TEXT(report.reason, "");
-    p.args.on_gpu = 1;
-    CHECK_FAILS(ht_attention(ctx, &p.args, &report), HT_ERR_UNSUPPORTED);
-    CHECK_CONTAINS(ht_error_message(), "bf16_sm90: it takes and gives bf16 or f16");
-    p.args.on_gpu = 0;
-    p.args.precision = HT_ATTENTION_FP8; /* a permission: the f32 kernel may run, and the report says why */
-    CHECK_OK(ht_attention(ctx, &p.args, &report));
-    CHECK_TEXT(report.kernel, "cpu_f32");
-    CHECK_TEXT(report.reason, "fp8_sm90: the data is on the host");
-    p.args.precision = HT_ATTENTION_INPUT;
-    p.args.kernel = "fp8_sm90";
-    CHECK_FAILS(ht_attention(ctx, &p.args, &report), HT_ERR_UNSUPPORTED);
-    CHECK_CONTAINS(ht_error_message(), "fp8_sm90 cannot run this: the data is on the host");
-    p.args.kernel = "fast";
-    CHECK_FAILS(ht_attention(ctx, &p.args, &report), HT_ERR_ARGUMENT);
-    CHECK_CONTAINS(ht_error_message(), "cpu_f32, cpu_fp8, reference_f64");
-    size_t bytes = 1, count = 0;
-    p.args.kernel = NULL;
-    CHECK_OK(ht_attention_workspace(&p.args, &bytes));
-    CHECK_INT(bytes, 0);
-    while (ht_attention_kernel_name(count))
-        CHECK(ht_attention_kernel_summary(count++)[0] != '\0');
-    CHECK(count >= 2);
-    CHECK_TEXT(ht_attention_precision_name(HT_ATTENTION_FP8_HADAMARD_V), "fp8-hadamard-v");
-    CHECK(ht_attention_precision_name(HT_ATTENTION_PRECISION_COUNT) == NULL);
-    problem_free(&p);
-}
-
-static void test_refusals(void) {
-    struct problem p = problem_new(1, 3, 3, 2, 2, 8, 8);
-    ht_attention_args bad = p.args;
-    static const int32_t DOWN[2] = {0, -1}, LATE[2] = {1, 2}, LONG[2] = {0, 3}, FINE[2] = {0, 2};
-    bad.kv_heads = 2;
-    CHECK_FAILS(ht_attention(ctx, &bad, NULL), HT_ERR_SHAPE);
-    CHECK_CONTAINS(ht_error_message(), "3 heads over 2");
-    bad = p.args, bad.kv_heads = 0;
-    CHECK_FAILS(ht_attention(ctx, &bad, NULL), HT_ERR_SHAPE);
-    bad = p.args, bad.head_dim = 0;
-    CHECK_FAILS(ht_attention(ctx, &bad, NULL), HT_ERR_SHAPE);
-    bad = p.args, bad.kv_rows = SIZE_MAX;
-    CHECK_FAILS(ht_attention(ctx, &bad, NULL), HT_ERR_SHAPE);
-    bad = p.args, bad.dtype = HT_I8;
-    CHECK_FAILS(ht_attention(ctx, &bad, NULL), HT_ERR_UNSUPPORTED);
-    bad = p.args, bad.out_dtype = HT_F64;
-    CHECK_FAILS(ht_attention(ctx, &bad, NULL), HT_ERR_UNSUPPORTED);
-    bad = p.args, bad.scale = (double)NAN;
-    CHECK_FAILS(ht_attention(ctx, &bad, NULL), HT_ERR_ARGUMENT);
-    bad = p.args, bad.softcap = -1;
-    CHECK_FAILS(ht_attention(ctx, &bad, NULL), HT_ERR_ARGUMENT);
-    bad = p.args, bad.precision = HT_ATTENTION_PRECISION_COUNT;
-    CHECK_FAILS(ht_attention(ctx, &bad, NULL), HT_ERR_ARGUMENT);
-    bad = p.args, bad.mask.kind = HT_MASK_BOOL;
-    CHECK_FAILS(ht_attention(ctx, &bad, NULL), HT_ERR_ARGUMENT);
-    bad = p.args, bad.k.data = NULL;
-    CHECK_FAILS(ht_attention(ctx, &bad, NULL), HT_ERR_ARGUMENT);
-    bad = p.args, bad.q_offsets = FINE;
-    CHECK_FAILS(ht_attention(ctx, &bad, NULL), HT_ERR_ARGUMENT);
-    bad.kv_offsets = DOWN;
-    CHECK_FAILS(ht_attention(ctx, &bad, NULL), HT_ERR_ARGUMENT);
-    CHECK_CONTAINS(ht_error_message(), "offset 1 of the keys is -1");
-    bad.kv_offsets = LATE;
-    CHECK_FAILS(ht_attention(ctx, &bad, NULL), HT_ERR_ARGUMENT);
-    bad.kv_offsets = LONG;
-    CHECK_FAILS(ht_attention(ctx, &bad, NULL), HT_ERR_SHAPE);
-    bad.kv_offsets = FINE;
-    CHECK_OK(ht_attention(ctx, &bad, NULL));
-    problem_free(&p);
+/* Heads that share keys are taken together when rows are few, fewer of them the more threads there are: the bits of
+ * each head alone. */
+static void test_groups(void) {
+    enum { H = 12, KEYS = 90, D = 8 };
+    ht_context *one, *many;
+    REQUIRE_OK(ht_context_create(&(ht_context_options){.threads = 1}, &one));
+    REQUIRE_OK(ht_context_create(&(ht_context_options){.threads = 5}, &many));
+    for (size_t rows = 1; rows < 9; rows += 3)
+        for (unsigned n = 0; n < 4; n++) {
+            struct problem p = problem_new(1, H, 2, rows, KEYS, D, D);
+            float *want = malloc(p.out_count * sizeof *want), lse[H * 8];
+            p.args.causal = 1;
+            p.args.sinks = n == 1 ? p.sinks : NULL;
+            add_mask(&p, n == 2 ? HT_MASK_BOOL : n == 3 ? HT_MASK_ADDITIVE : HT_MASK_NONE);
+            for (size_t h = 0; h < H; h++) {
+                ht_attention_args head = p.args;
+                head.heads = head.kv_heads = 1;
+                head.q.data = p.q + h * D, head.k.data = p.k + h / 6 * D, head.v.data = p.v + h / 6 * D;
+                head.out.data = want + h * D, head.lse = lse + h * rows;
+                head.sinks = n == 1 ? p.sinks + h : NULL;
+                if (n >= 2)
+                    head.mask.data =
+                        n == 2 ? (const void *)(p.allowed + h * rows * KEYS) : p.additive + h * rows * KEYS;
+                REQUIRE_OK(ht_attention(one, &head, NULL));
+            }
+            for (size_t t = 0; t < 2; t++) {
+                memset(p.out, 0x55, p.out_count * sizeof *p.out);
+                REQUIRE_OK(ht_attention(t ? many : one, &p.args, NULL));
+                CHECK_BYTES(p.out, want, p.out_count * sizeof *want);
+                CHECK_BYTES(p.lse, lse, H * rows * sizeof *lse);
+            }
+            free(want);
+            problem_free(&p);
+        }
+    ht_context_destroy(one);
+    ht_context_destroy(many);
 }
 
 int main(void) {
@@ -466,10 +429,9 @@ int main(void) {
     RUN(test_edges);
     RUN(test_empty);
     RUN(test_determinism);
+    RUN(test_groups);
     RUN(test_parts);
     RUN(test_part_edges);
-    RUN(test_choice);
-    RUN(test_refusals);
     ht_context_destroy(ctx);
     return check_finish();
 }

@@ -20,9 +20,13 @@ size_t ht_attention_scratch(size_t keys) {
     return HT_ATTENTION_ROWS * keys * sizeof(float);
 }
 
+static size_t heads_of(const ht_attention_rows *a) {
+    return a->heads ? a->heads : 1;
+}
+
 /* One past row i's position, at least 0. */
 static size_t row_reach(const ht_attention_rows *a, size_t i) {
-    ptrdiff_t reach = a->first + (ptrdiff_t)i + 1;
+    ptrdiff_t reach = a->first + (ptrdiff_t)(i / heads_of(a)) + 1;
     return reach > 0 ? (size_t)reach : 0;
 }
 
@@ -37,7 +41,7 @@ static size_t in_part(const ht_attention_rows *a, size_t j) {
 size_t ht_attention_end(const ht_attention_rows *a, size_t i) {
     size_t end = row_reach(a, i);
     if (!a->causal) {
-        ptrdiff_t right = a->first + (ptrdiff_t)i + (ptrdiff_t)a->window;
+        ptrdiff_t right = a->first + (ptrdiff_t)(i / heads_of(a)) + (ptrdiff_t)a->window;
         end = !a->window ? a->keys : right > 0 ? (size_t)right : 0;
     }
     return in_part(a, end < a->keys ? end : a->keys);
@@ -75,7 +79,8 @@ void ht_attention_round_probabilities(ht_dtype dtype, float *p, size_t count) {
 
 /* score[0 .. count) of row i, which begin at key `begin`, become probabilities. */
 static void row_softmax(const ht_attention_rows *a, size_t i, float *score, size_t begin, size_t count) {
-    float max = a->sink ? *a->sink : -INFINITY;
+    const float *sink = a->sink ? a->sink + i % heads_of(a) : NULL;
+    float max = sink ? *sink : -INFINITY;
     double sum = 0;
     if (a->softcap > 0)
         a->cap(score, count, a->softcap);
@@ -90,8 +95,8 @@ static void row_softmax(const ht_attention_rows *a, size_t i, float *score, size
         return;
     }
     sum = a->softmax(score, count, max, score, &max);
-    if (a->sink) {
-        float extra = *a->sink, ignored;
+    if (sink) {
+        float extra = *sink, ignored;
         sum += a->softmax(&extra, 1, max, &extra, &ignored);
     }
     if (a->rounded != HT_DTYPE_NONE)
