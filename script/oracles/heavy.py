@@ -23,7 +23,7 @@ BUILD = PROGRAM.parents[1]
 SCHEMES = sys.argv[2:] or [
     "mxfp4-w", "mxfp4", "mxfp8-w", "mxfp8", "nvfp4-w", "nvfp4",
     "int4", "int4-g32", "int4-g32-asym", "int8-w", "int8", "int8-g128",
-    "fp8-w", "fp8", "fp8-tensor", "fp8-block",
+    "fp8-w", "fp8", "fp8-tensor", "fp8-block", "fp8-static", "int8-static",
 ]
 IDS = [969, 313, 260, 1011, 282, 349, 285, 1459, 895]
 results = {"passed": 0, "failed": 0}
@@ -46,7 +46,9 @@ def load(path):
 
 def scheme_opens(scheme, scratch):
     out = scratch / scheme
-    run(PROGRAM, "quantize", ROOT / "models/novel-7m", "-o", out, "--scheme", scheme, "--quiet")
+    text = ["--data", ROOT / "tests/data/text/sample-a.txt", "--samples", "4", "--length", "64"]
+    run(PROGRAM, "quantize", ROOT / "models/novel-7m", "-o", out, "--scheme", scheme, "--quiet",
+        *(text if scheme.endswith("-static") else []))
     run(BUILD / "tests/decode_checkpoint", out, scratch / "decoded.safetensors")
     ours = load_file(scratch / "decoded.safetensors")
     model = load(out)

@@ -100,6 +100,11 @@ static const setting_row table[HT_SETTING_COUNT] = {
                         .summary = "weigh the inputs' means by those of the weights",
                         .words = {"false", "true"},
                         .use = {{"awq", 1}}},
+    [HT_SETTING_LOSS] = {.name = "loss",
+                         .summary = "what a point of the search is judged by: the error of each linear's output, or of "
+                                    "the block's",
+                         .words = {"layer", "block"},
+                         .use = {{"awq", HT_LOSS_LAYER}}},
     [HT_SETTING_PLACEMENT] = {.name = "placement",
                               .summary = "where the scales of inputs go: into what the inputs come from, or applied "
                                          "to the inputs when the model runs",

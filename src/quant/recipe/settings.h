@@ -27,6 +27,7 @@
     X(ALPHA)      /* exponent of smoothing */                                                                          \
     X(GRID)       /* points of a search */                                                                             \
     X(DUO)        /* AWQ: weight statistics beside those of the inputs */                                              \
+    X(LOSS)       /* AWQ: layer, block */                                                                              \
     X(PLACEMENT)  /* fuse, apply */                                                                                    \
     X(ITERATIONS) /* HQQ, SINQ, AutoRound */                                                                           \
     X(BATCH)      /* AutoRound: samples of a step */                                                                   \
@@ -51,6 +52,7 @@ typedef struct ht_settings {
 enum { HT_ORDER_NONE, HT_ORDER_STATIC, HT_ORDER_GAR, HT_ORDER_DESC_ACT };
 enum { HT_SCALES_ORIGINAL, HT_SCALES_AT_GROUP, HT_SCALES_SEARCHED };
 enum { HT_HESSIAN_FLOAT, HT_HESSIAN_QUANTIZED };
+enum { HT_LOSS_LAYER, HT_LOSS_BLOCK };
 enum { HT_PLACEMENT_FUSE, HT_PLACEMENT_APPLY };
 enum { HT_PATTERN_NONE, HT_PATTERN_2_4, HT_PATTERN_4_8 };
 

@@ -5,8 +5,9 @@
  *     both scaled by 1 / sqrt(max s * min s)
  *     loss(s) = sum over readers of tr((W - Q(W s) / s) H (W - Q(W s) / s)^T)
  *
- * The loss needs H = sum x x^T alone, no stored inputs. Point 0 of the grid is s = 1, so that the choice is never worse
- * than none by its own measure. Source: algorithms specification, section 2.2; Lin et al., 2023.
+ * or the error of the block's output over a few samples (parent.h; setting loss=block).
+ * The first needs H = sum x x^T alone, no stored inputs. Point 0 of the grid is s = 1, so that the choice is never
+ * worse than none by its own measure. Source: algorithms specification, section 2.2; Lin et al., 2023.
  * SPDX-License-Identifier: BSD-3-Clause */
 #include "quant/transform/scaling.h"
 
@@ -80,7 +81,8 @@ static void means_of_weights(const ht_scaling_problem *p, double *mean) {
 
 /* --- Loss ------------------------------------------------------------------------------------------------------- */
 
-static ht_status loss_of(const search *s, const ht_scaling_reader *reader, const float *scale, double *loss) {
+/* What the reader's weight becomes, scaled, rounded and scaled back, in `decoded`. */
+static ht_status round_scaled(const search *s, const ht_scaling_reader *reader, const float *scale) {
     const ht_scaling_problem *p = s->problem;
     size_t values = reader->rows * p->cols;
     for (size_t i = 0; i < values; i++)
@@ -103,9 +105,25 @@ static ht_status loss_of(const search *s, const ht_scaling_reader *reader, const
     HT_TRY(ht_matrix_round(&problem, NULL, &result));
     for (size_t i = 0; i < values; i++)
         s->decoded[i] /= scale[ht_scaling_channel(p, i % p->cols)];
-    problem.weight = reader->weight;
-    *loss += ht_matrix_loss(&problem, p->input, s->decoded);
     return HT_OK;
+}
+
+/* By the readers' own outputs, or by the output of the block that they are in. */
+static ht_status loss_of(const search *s, const float *scale, double *loss) {
+    const ht_scaling_problem *p = s->problem;
+    *loss = 0;
+    for (size_t i = 0; i < p->readers; i++) {
+        const ht_scaling_reader *reader = &p->reader[i];
+        if (!reader->format)
+            continue;
+        HT_TRY(round_scaled(s, reader, scale));
+        const ht_matrix_problem own = {.ctx = p->ctx, .weight = reader->weight, .rows = reader->rows, .cols = p->cols};
+        if (p->parent)
+            ht_parent_set(p->parent, &p->linear[i], s->decoded);
+        else
+            *loss += ht_matrix_loss(&own, p->input, s->decoded);
+    }
+    return p->parent ? ht_parent_error(p->parent, loss) : HT_OK;
 }
 
 static ht_status choose(const search *s, float *scale) {
@@ -117,14 +135,14 @@ static ht_status choose(const search *s, float *scale) {
     for (size_t point = 0; point < grid; point++) {
         double loss = 0;
         ht_awq_candidate(s->mean, s->weight, p->channels, point, grid, s->try);
-        for (size_t i = 0; i < p->readers; i++)
-            if (p->reader[i].format)
-                HT_TRY(loss_of(s, &p->reader[i], s->try, &loss));
+        HT_TRY(loss_of(s, s->try, &loss));
         if (loss < least) { /* false for NaN: too few tokens to judge by */
             least = loss;
             memcpy(scale, s->try, p->channels * sizeof *scale);
         }
     }
+    for (size_t i = 0; p->parent && i < p->readers; i++)
+        ht_parent_set(p->parent, &p->linear[i], p->reader[i].weight);
     return HT_OK;
 }
 

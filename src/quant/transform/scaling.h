@@ -8,6 +8,7 @@
 #include <stddef.h>
 
 #include "quant/method/matrix.h"
+#include "quant/transform/parent.h"
 
 typedef struct ht_scaling_reader {
     const float *weight; /* [rows, cols] */
@@ -24,6 +25,8 @@ typedef struct ht_scaling_problem {
     const ht_moments *input; /* finished; without tokens for methods without text */
     const size_t *channel;   /* [cols]: channel that input j comes from; NULL: j */
     size_t channels;
+    ht_parent *parent;            /* to judge by; NULL: each reader's own output counts */
+    const ht_site_reader *linear; /* with a parent: the readers' places in it */
 } ht_scaling_problem;
 
 /* scale [channels], provided by the caller; each finite and above zero. Deterministic, same bits for any thread count.

@@ -22,6 +22,7 @@
 #include "quant/decode.h"
 #include "quant/calibrate/hidden.h"
 #include "quant/transform/input_blocks.h"
+#include "quant/transform/parent.h"
 #include "quant/transform/rotate.h"
 #include "quant/transform/sites.h"
 
@@ -37,6 +38,7 @@ typedef struct scaling {
     ht_moments **moments;  /* by site; NULL: not wanted, or another group's */
     size_t first, end;     /* sites whose statistics are being taken: what fits the memory */
     ht_hidden *hidden;
+    ht_parent *parent; /* of the layer, where a site is judged by it; else NULL */
 } scaling;
 
 /* --- Statistics ------------------------------------------------------------------------------------------------ */
@@ -101,6 +103,18 @@ static unsigned statistics_of(const scaling *s, const ht_site_map *site) {
     return s->how->method->moments ? s->how->method->moments(&asks(s, site)->settings) : 0;
 }
 
+static int judges_by_block(const ht_job *job) {
+    return job->settings.value[HT_SETTING_LOSS] > 0;
+}
+
+/* The block as it is, over rows as they are before it: they are gone when sites get their scales. */
+static ht_status open_parent(scaling *s, size_t layer) {
+    for (size_t i = 0; i < s->sites && s->hidden; i++)
+        if (s->wanted[i] && judges_by_block(asks(s, &s->site[i])))
+            return ht_parent_open(s->model, layer, s->hidden, s->samples, s->how->length, &s->parent);
+    return HT_OK;
+}
+
 static ht_status open_layer(scaling *s, size_t layer) {
     HT_TRY(ht_layer_sites(s->model, layer, &s->arena, &s->site, &s->sites));
     s->moments = ht_arena_alloc(&s->arena, s->sites * sizeof *s->moments);
@@ -157,6 +171,8 @@ static ht_status open_group(scaling *s) {
 static void close_layer(scaling *s) {
     for (size_t i = 0; i < s->sites; i++)
         ht_moments_destroy(s->moments[i]);
+    ht_parent_close(s->parent);
+    s->parent = NULL;
     s->sites = 0;
     ht_arena_release(&s->arena);
     ht_arena_init(&s->arena, s->edits->ctx);
@@ -283,7 +299,9 @@ static ht_status scale_site(scaling *s, size_t index) {
                                         .cols = site->cols,
                                         .input = moments,
                                         .channel = site->channel,
-                                        .channels = site->channels};
+                                        .channels = site->channels,
+                                        .parent = judges_by_block(asks(s, site)) ? s->parent : NULL,
+                                        .linear = site->reader};
     if (status == HT_OK)
         status = s->how->method->scales(&problem, scale);
     ht_release(s->edits->ctx, memory);
@@ -313,6 +331,8 @@ static ht_status run_samples(scaling *s, ht_sequence *sequence, size_t layer, in
 
 static ht_status run_layer(scaling *s, ht_sequence *sequence, size_t layer) {
     ht_status status = open_layer(s, layer);
+    if (status == HT_OK)
+        status = open_parent(s, layer);
     for (s->first = 0; status == HT_OK && (s->first < s->sites || s->first == 0); s->first = s->end) {
         status = open_group(s);
         if (status == HT_OK)
@@ -332,15 +352,18 @@ static ht_status run_layer(scaling *s, ht_sequence *sequence, size_t layer) {
 
 /* Most bytes that one site takes with its statistics, over all layers. */
 static ht_status most_of_a_site(scaling *s, size_t *most) {
+    int by_block = 0;
     *most = 0;
     for (size_t l = 0; l < s->model->config.layers; l++) {
         HT_TRY(open_layer(s, l));
         for (size_t i = 0; i < s->sites; i++) {
             size_t bytes = site_bytes(s, i);
             *most = bytes > *most ? bytes : *most;
+            by_block |= s->wanted[i] && judges_by_block(asks(s, &s->site[i]));
         }
         close_layer(s);
     }
+    *most += by_block ? ht_parent_bytes(s->model, s->samples, s->how->length) : 0;
     return HT_OK;
 }
 
