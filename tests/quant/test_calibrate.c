@@ -85,37 +85,59 @@ static void run_in_little_memory(calibrated run, const char *input, const char *
     size_t spilled = 0;
     ht_status status = HT_ERR_MEMORY;
     run.spilled = &spilled;
-    for (run.memory_limit = 2u << 20; status == HT_ERR_MEMORY; run.memory_limit += run.memory_limit / 8)
+    for (run.memory_limit = 2u << 20; status == HT_ERR_MEMORY; run.memory_limit += run.memory_limit / 32)
         status = calibrated_quantize(&run, input, out, NULL, NULL);
     CHECK_OK(status);
     CHECK(spilled > 0);
 }
 
-/* Threads, instruction set, and a memory limit that makes groups and a spill file: nothing of that is seen. */
+/* Threads, and a memory limit that makes groups and a spill file: nothing of that is seen. */
 static void test_same_bytes(void) {
+    static const char *const quick[] = {"sweeps=0", "scales=at_group", NULL};
     const char *input = calibrated_deep();
     for (int mode = 1; mode <= MODES; mode++) {
         const char *whole = check_fresh(), *out = check_fresh();
         calibrated run = calibrated_run("nvfp4", "gptq", 4, 32);
         run.options.calibration.mode = (ht_calibration_mode)mode;
         run.options.calibration.held_out = 1;
+        run.options.set = quick; /* searches and sweeps: below */
         run.threads = 2;
         if (!CHECK_OK(calibrated_quantize(&run, input, whole, NULL, NULL)))
             continue;
         calibrated other = run;
         other.threads = 1;
-        other.cpu = mode == HT_CALIBRATE_SEQUENTIAL ? "baseline" : NULL;
         CHECK_OK(calibrated_quantize(&other, input, out, NULL, NULL));
         CHECK(calibrated_same(whole, out));
         calibrated_remove(out);
         other = run;
-        other.threads = 3;
+        other.threads = mode; /* 1 to 3 */
         run_in_little_memory(other, input, out);
         CHECK(calibrated_same(whole, out));
         calibrated_remove(out);
         calibrated_remove(whole);
     }
     calibrated_remove(input);
+}
+
+/* Nor is the instruction set, of searches and sweeps as well. */
+static void test_instruction_sets(void) {
+    static const char *const FAMILIES[] = {"llama", "qwen3-moe", "gpt-oss"}, *const CPUS[] = {"baseline", "avx2"};
+    for (size_t f = 0; f < 3; f++) {
+        const char *input = calibrated_family(FAMILIES[f]), *native = check_fresh();
+        calibrated run = calibrated_run("nvfp4", "gptq", 3, 32);
+        run.options.calibration.held_out = 1;
+        run.options.calibration.mode = (ht_calibration_mode)(1 + f % MODES);
+        REQUIRE_OK(calibrated_quantize(&run, input, native, NULL, NULL));
+        for (size_t c = 0; c < 2; c++) {
+            const char *out = check_fresh();
+            run.cpu = CPUS[c];
+            CHECK_OK(calibrated_quantize(&run, input, out, NULL, NULL));
+            CHECK(calibrated_same(native, out));
+            calibrated_remove(out);
+        }
+        calibrated_remove(native);
+        calibrated_remove(input);
+    }
 }
 
 /* --- Families --------------------------------------------------------------------------------------------- */
@@ -224,6 +246,7 @@ static void test_starved(void) {
 int main(void) {
     RUN(test_rounding);
     RUN(test_same_bytes);
+    RUN(test_instruction_sets);
     RUN(test_families);
     RUN(test_policies);
     RUN(test_starved);

@@ -54,12 +54,11 @@ static void test_limit(void) {
     if (__asan_init || __tsan_init)
         SKIP("sanitizers need memory of their own");
     const char *input = calibrated_deep();
-    for (size_t m = 0; m < COUNT; m++)
-        for (size_t samples = FEW; samples <= MANY; samples += MANY - FEW) {
-            const char *out = check_fresh();
-            CHECK(fits(m, samples, input, out));
-            calibrated_remove(out);
-        }
+    for (size_t m = 0; m < COUNT; m++) { /* few samples: below */
+        const char *out = check_fresh();
+        CHECK(fits(m, MANY, input, out));
+        calibrated_remove(out);
+    }
     calibrated_remove(input);
 }
 

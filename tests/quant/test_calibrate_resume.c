@@ -19,10 +19,13 @@ enum { KILLS = 20, KILLS_A_ROUND = 7, KINDS = 3 };
 /* What a round does: inputs quantized, the float model beside, every linear behind those before it, inputs transformed
  * in two ways. */
 static calibrated kind_of_run(size_t kind) {
-    static const char *const gptaq[] = {"gptaq=0.5", NULL}, *const apply[] = {"placement=apply", NULL};
+    static const char *const gptaq[] = {"gptaq=0.5", "sweeps=0", "scales=at_group", NULL}, *const apply[] = {
+                                                                                               "placement=apply",
+                                                                                               "sweeps=0",
+                                                                                               "scales=at_group", NULL};
     static const ht_calibration_mode MODES[KINDS] = {HT_CALIBRATE_SEQUENTIAL, HT_CALIBRATE_TRUE_SEQUENTIAL,
                                                      HT_CALIBRATE_NON_SEQUENTIAL};
-    static const char *const learning[] = {"iterations=3", "batch=2", NULL};
+    static const char *const learning[] = {"iterations=3", "batch=2", "sweeps=0", "scales=at_group", NULL};
     calibrated run = calibrated_run("nvfp4", "gptq", 3, 32);
     run.options.calibration.mode = MODES[kind];
     run.options.set = kind == 0 ? gptaq : kind == 1 ? learning : apply;

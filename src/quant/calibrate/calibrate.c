@@ -130,11 +130,11 @@ void ht_calibrate_close(ht_calibrator *c) {
 
 /* --- The rows before the first block ------------------------------------------------------------------------ */
 
-/* Blocks up to the last that has something left to do: *end. *finished: one of them was finished before. */
-static ht_status find_work(ht_calibrator *c, size_t *end, int *finished, size_t *needed) {
-    *end = *needed = 0;
-    *finished = 0;
-    int done_before = 0;
+/* Blocks up to the last that has something left to do: *end; to the last of them that was finished before: *finished.
+ */
+static ht_status find_work(ht_calibrator *c, size_t *end, size_t *finished, size_t *needed) {
+    *end = *finished = *needed = 0;
+    size_t done_before = 0;
     for (size_t l = 0; l < c->model->config.layers; l++) {
         HT_TRY(ht_block_open(c, l));
         size_t bytes = block_bytes(c);
@@ -143,7 +143,8 @@ static ht_status find_work(ht_calibrator *c, size_t *end, int *finished, size_t 
             *end = l + 1;
             *finished = done_before;
         }
-        done_before |= c->exchange_count && ht_block_is_done(c);
+        if (c->exchange_count && ht_block_is_done(c))
+            done_before = l + 1;
         ht_block_close(c);
     }
     return HT_OK;
@@ -282,9 +283,14 @@ static ht_status pass_block(ht_calibrator *c, int more) {
     return more ? ht_block_propagate(c, as_written ? c->written : c->model, NULL, 1) : HT_OK;
 }
 
-static ht_status run_blocks(ht_calibrator *c, size_t end) {
+/* What an earlier run wrote is let go, with its scratch, behind the last block that it finished. */
+static ht_status run_blocks(ht_calibrator *c, size_t end, size_t finished) {
     for (size_t l = 0; l < end; l++) {
         HT_TRY(ht_context_check_cancelled(c->ctx));
+        if (l == finished) {
+            ht_model_close(c->written);
+            c->written = NULL;
+        }
         HT_TRY(ht_block_open(c, l));
         int more = l + 1 < end;
         ht_status status = ht_block_is_done(c) ? pass_block(c, more) : work_on_block(c, more);
@@ -334,8 +340,7 @@ static ht_status measure_curvature(ht_calibrator *c) {
 
 ht_status ht_calibrate_run(ht_calibrator *c) {
     const ht_samples *samples = c->samples;
-    size_t end, needed;
-    int finished;
+    size_t end, finished, needed;
     HT_TRY(find_work(c, &end, &finished, &needed));
     if (end) {
         if (finished && c->how->mode != HT_CALIBRATE_NON_SEQUENTIAL)
@@ -343,7 +348,7 @@ ht_status ht_calibrate_run(ht_calibrator *c) {
         HT_TRY(warm_up(c, end));
         HT_TRY(measure_curvature(c));
         HT_TRY(open_hidden(c, needed));
-        HT_TRY(run_blocks(c, end));
+        HT_TRY(run_blocks(c, end, finished));
     }
     sum_up(c->run->plan);
     return ht_run_report_data(&c->run->plan->report, c->how->data, samples->count, samples->length,
