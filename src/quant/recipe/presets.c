@@ -17,7 +17,9 @@ enum { WORD = 64 };
 static const ht_preset presets[] = {
     {"best", "nvfp4-w", "smooth+gptq+autoround", "gptaq=0.5", "held_out=16"},
     {"best", "mxfp4", "hadamard+gptq+autoround", "hessian=quantized gptaq=0.5", "held_out=16"},
-    {"best", "nvfp4 mxfp8 fp8", "smooth+gptq+autoround", "hessian=quantized gptaq=0.5", "held_out=16"},
+    {"best", "nvfp4", "smooth+gptq+autoround", "hessian=quantized gptaq=0.5", "held_out=16"},
+    {"best", "mxfp8 fp8", "smooth+gptq", "hessian=quantized gptaq=0.5", ""},
+    {"best", "mxfp8-w mxfp6-*-w fp8-w", "gptq", "gptaq=0.5", ""},
     {"best", "mxfp4-a8 fp8-tensor fp8-block int8 int?-a8", "gptq", "hessian=quantized", ""},
     {"best", "nf4 q8_0 bf16", "rtn", "", ""},
     {"best", "*", "gptq+autoround", "gptaq=0.5", "held_out=16"},
