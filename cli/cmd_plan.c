@@ -102,7 +102,6 @@ static void calibration_json(json_t *row, const ht_plan_tensor *t) {
     json_object_set_new(row, "saturated", cli_json_count(t->saturated));
     json_object_set_new(row, "fallbacks", cli_json_count(t->fallbacks));
     json_object_set_new(row, "sparsity", cli_json_real(t->sparsity));
-    json_object_set_new(row, "input_scale", t->input_scale > 0 ? cli_json_real(t->input_scale) : json_null());
 }
 
 void cli_plan_json(json_t *out, const ht_plan *plan, int measured) {
@@ -121,6 +120,8 @@ void cli_plan_json(json_t *out, const ht_plan *plan, int measured) {
         if (measured) {
             json_object_set_new(row, "error", cli_json_real(t->error));
             json_object_set_new(row, "fallback", cli_json_text(t->fallback));
+            if (t->input_scale > 0)
+                json_object_set_new(row, "input_scale", cli_json_real(t->input_scale));
             calibration_json(row, t);
         }
         json_array_append_new(tensors, row);

@@ -181,10 +181,17 @@ static void test_families(void) {
         look(ctx, input, most, names);
         for (size_t i = 0; i < 4; i++) {
             const char *out = check_fresh();
+            ht_plan_tensor *rows;
+            size_t count;
             calibrated run = calibrated_run(SCHEMES[i % 2], "rtn", SAMPLES, LENGTH);
             run.options.profile = PROFILES[i / 2];
             run.options.set = set;
-            if (CHECK_OK(calibrated_quantize(&run, input, out, NULL, NULL))) {
+            if (CHECK_OK(calibrated_quantize(&run, input, out, &rows, &count))) {
+                size_t scaled = 0;
+                for (size_t r = 0; r < count; r++)
+                    scaled += rows[r].input_scale > 0;
+                CHECK(scaled > 4); /* the plan knows them, too */
+                free(rows);
                 check_scales(out, most, names, PER_MAGNITUDE[i % 2]);
                 check_verified(out, input, 1);
             }

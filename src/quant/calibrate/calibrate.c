@@ -303,7 +303,7 @@ static ht_status run_blocks(ht_calibrator *c, size_t end, size_t finished) {
 /* --- The whole ---------------------------------------------------------------------------------------------- */
 
 /* What the matrices of a tensor have in sum. */
-static void sum_up(ht_plan *plan) {
+static ht_status sum_up(ht_plan *plan) {
     const ht_run_report *report = &plan->report;
     for (size_t i = 0; i < report->matrices; i++) {
         const ht_report_matrix *row = &report->matrix[i];
@@ -316,9 +316,15 @@ static void sum_up(ht_plan *plan) {
         tensor->saturated += row->saturated;
         if (!isnan(row->sparsity)) /* of matrices of one shape */
             tensor->sparsity += row->sparsity / (double)plan->job[row->tensor].layout->batch;
-        if (row->fallback && !tensor->fallbacks++)
-            tensor->fallback = row->fallback;
+        if (!row->fallback || tensor->fallbacks++)
+            continue;
+        tensor->fallback = *tensor->fallback /* of its input scale */
+                               ? ht_arena_printf(&plan->arena, "%s; %s", row->fallback, tensor->fallback)
+                               : row->fallback;
+        if (!tensor->fallback)
+            return HT_ERR_MEMORY;
     }
+    return HT_OK;
 }
 
 /* Gradients of the float model, for the matrices that are left and whose method asks. */
@@ -350,7 +356,7 @@ ht_status ht_calibrate_run(ht_calibrator *c) {
         HT_TRY(open_hidden(c, needed));
         HT_TRY(run_blocks(c, end, finished));
     }
-    sum_up(c->run->plan);
+    HT_TRY(sum_up(c->run->plan));
     return ht_run_report_data(&c->run->plan->report, c->how->data, samples->count, samples->length,
                               (uint64_t)samples->count * samples->length);
 }
