@@ -191,8 +191,8 @@ typedef struct ht_attention_gradients {
  *
  * Fails as ht_attention does, and with ARGUMENT without lse or out; UNSUPPORTED on a GPU, where no kernel has it. Same
  * bits for any number of threads. Memory on the host: (head_dim + value_dim) f32 for every key and thread, and tiles.
- * Keys in pages have no gradient, nor have q and k before a rotation (UNSUPPORTED: rotate first, and the gradients
- * back); rows of dk and dv behind kv_lengths are not written.
+ * Keys in pages have no gradient (UNSUPPORTED); rows of dk and dv behind kv_lengths are not written. With a rotation
+ * dq and dk are those of q and k as they were given; they are turned back in f32 and rounded once.
  * Source: Dao 2023 (FlashAttention-2), algorithm 2; the sink as one more key whose value is zero. */
 HT_API ht_status ht_attention_backward(ht_context *ctx, const ht_attention_args *args,
                                        const ht_attention_gradients *gradients, ht_attention_report *report);

@@ -287,9 +287,6 @@ static ht_status check_gradients(const ht_attention_args *a, const ht_attention_
                        ht_dtype_name(g->dtype));
     if (a->pages.ids)
         return ht_fail(HT_ERR_UNSUPPORTED, "attention: keys in pages have no gradient; give k and v as one array");
-    if (a->rope.dims)
-        return ht_fail(HT_ERR_UNSUPPORTED,
-                       "attention: the way back takes q and k as rotated, and gives their gradients");
     if (a->batch && a->q_rows && (!a->lse || !g->d_out.data))
         return ht_fail(HT_ERR_ARGUMENT, "attention: the way back needs %s of the forward pass",
                        a->lse ? "d_out, the gradient of out" : "lse");
@@ -312,5 +309,5 @@ ht_status ht_attention_backward(ht_context *ctx, const ht_attention_args *args, 
     a.precision = HT_ATTENTION_INPUT; /* what the forward pass was allowed */
     HT_TRY(choose(&a, 1, &kernel, report));
     report->kernel = kernel->name;
-    return kernel->backward(ctx, &a, &g);
+    return a.rope.dims ? ht_attention_rotated_backward(ctx, kernel, &a, &g) : kernel->backward(ctx, &a, &g);
 }

@@ -62,6 +62,10 @@ static inline size_t ht_attention_key_at(const ht_attention_args *args, const ht
 ht_status ht_attention_rope_check(const ht_attention_args *args);
 ht_status ht_attention_rotate(ht_context *ctx, const ht_attention_args *args, ht_attention_args *out, void **memory);
 
+/* kernel's backward pass of a call with a rotation. */
+ht_status ht_attention_rotated_backward(ht_context *ctx, const ht_attention_kernel *kernel,
+                                        const ht_attention_args *args, const ht_attention_gradients *gradients);
+
 /* The mask of keys [key, key + count) added to a row's scores. */
 void ht_attention_add_mask(const ht_attention_args *args, size_t b, size_t head, size_t row, size_t key, size_t count,
                            float *score);

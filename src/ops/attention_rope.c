@@ -2,8 +2,9 @@
  *
  *     stored row of q or k --to f32--> every head turned by the row's angles --to dtype--> copy [rows, heads, dim]
  *
- * A task is one stored row: its cosines and sines are found or computed once for all heads. Refuses odd dims, positions
- * outside a table, keys in pages that are not rotated yet. Source: Su et al. 2021; training and attention
+ * A task is one stored row: its cosines and sines are found or computed once for all heads. On the way back the
+ * gradients of the rotated rows are kept in f32, turned by the opposite angles, and rounded once. Refuses odd dims,
+ * positions outside a table, keys in pages that are not rotated yet. Source: Su et al. 2021; training and attention
  * specification, section 3.4.
  * SPDX-License-Identifier: BSD-3-Clause */
 #include "ops/attention.h"
@@ -65,16 +66,17 @@ ht_status ht_attention_rope_check(const ht_attention_args *a) {
 
 /* --- Rows --------------------------------------------------------------------------------------------------------- */
 
-/* q or k of a call. */
+/* Rows of queries or keys of a call, from one place to another. */
 struct job {
     const ht_attention_args *args;
     int of_keys;
-    const ht_attention_operand *from;
-    ht_attention_operand to;
-    size_t heads, longest;  /* rows of the longest sequence */
-    const float *frequency; /* [dims / 2], without tables */
+    float turn; /* 1: by the angles; -1: back; 0: copied only */
+    ht_attention_operand from, to;
+    ht_dtype from_dtype, to_dtype;
+    size_t heads, dim, longest; /* longest: rows of the longest sequence */
+    const float *frequency;     /* [dims / 2], without tables */
     ht_rope_fn *halves;
-    char *scratch; /* by worker: cosines, sines, a head */
+    char *scratch; /* by worker: a head, cosines, sines */
     size_t stride;
 };
 
@@ -86,11 +88,14 @@ static void interleaved(float *x, const float *cosine, const float *sine, size_t
     }
 }
 
+/* Cosines and sines of a position, the sines with the sign of the turn. */
 static void angles(const struct job *job, int64_t position, float *cosine, float *sine) {
-    for (size_t c = 0; c < job->args->rope.dims / 2; c++) {
-        float angle = (float)position * job->frequency[c];
-        cosine[c] = (float)cos((double)angle);
-        sine[c] = (float)sin((double)angle);
+    const ht_attention_rope *rope = &job->args->rope;
+    size_t half = rope->dims / 2;
+    for (size_t c = 0; c < half; c++) {
+        float angle = rope->cosine ? 0 : (float)position * job->frequency[c];
+        cosine[c] = rope->cosine ? rope->cosine[(size_t)position * half + c] : (float)cos((double)angle);
+        sine[c] = job->turn * (rope->sine ? rope->sine[(size_t)position * half + c] : (float)sin((double)angle));
     }
 }
 
@@ -98,90 +103,146 @@ static void angles(const struct job *job, int64_t position, float *cosine, float
 static ht_status rotate_row(void *arg, size_t task, size_t worker) {
     const struct job *job = arg;
     const ht_attention_args *a = job->args;
-    size_t b = task / job->longest, row = task % job->longest, half = a->rope.dims / 2, d = a->head_dim;
+    size_t b = task / job->longest, row = task % job->longest, half = a->rope.dims / 2, d = job->dim;
     ht_attention_sequence s = ht_attention_sequence_at(a, b);
     if (row >= (job->of_keys ? s.kv_rows : s.q_rows))
         return HT_OK;
-    int64_t position = position_of(a, job->of_keys, b, row);
-    float *x = (float *)(void *)(job->scratch + worker * job->stride), *own_cosine = x + d,
-          *own_sine = own_cosine + half;
-    const float *cosine = own_cosine, *sine = own_sine;
-    if (a->rope.cosine) {
-        cosine = a->rope.cosine + (size_t)position * half;
-        sine = a->rope.sine + (size_t)position * half;
-    } else {
-        angles(job, position, own_cosine, own_sine);
-    }
+    float *x = (float *)(void *)(job->scratch + worker * job->stride), *cosine = x + d, *sine = cosine + half;
     size_t batch = job->of_keys ? s.kv_batch : s.batch, at = (job->of_keys ? s.kv_begin : s.q_begin) + row;
-    size_t bytes = ht_dtype_bits(a->dtype) / 8;
+    size_t from_bytes = ht_dtype_bits(job->from_dtype) / 8, to_bytes = ht_dtype_bits(job->to_dtype) / 8;
+    if (job->turn != 0)
+        angles(job, position_of(a, job->of_keys, b, row), cosine, sine);
     for (size_t h = 0; h < job->heads; h++) {
-        HT_TRY(ht_convert((const char *)job->from->data + ht_attention_at(job->from, batch, at, h) * bytes, a->dtype, x,
-                          HT_F32, d));
-        if (a->rope.pairs == HT_PAIRS_HALVES)
+        const char *from = (const char *)job->from.data + ht_attention_at(&job->from, batch, at, h) * from_bytes;
+        HT_TRY(ht_convert(from, job->from_dtype, x, HT_F32, d));
+        if (job->turn != 0 && a->rope.pairs == HT_PAIRS_HALVES)
             job->halves(x, 1, d, cosine, sine, half);
-        else
+        else if (job->turn != 0)
             interleaved(x, cosine, sine, half);
-        HT_TRY(
-            ht_convert(x, HT_F32, (char *)job->to.data + ht_attention_at(&job->to, batch, at, h) * bytes, a->dtype, d));
+        HT_TRY(ht_convert(x, HT_F32, (char *)job->to.data + ht_attention_at(&job->to, batch, at, h) * to_bytes,
+                          job->to_dtype, d));
     }
     return HT_OK;
 }
 
-static ht_status rotate_all(ht_context *ctx, struct job *job, ht_attention_operand *out) {
-    HT_TRY(ht_parallel_for(ctx, job->args->batch * job->longest, rotate_row, job));
-    *out = job->to;
-    return HT_OK;
+/* What every job of a call has in common. */
+static struct job job_of(ht_context *ctx, const ht_attention_args *a, int of_keys, const float *frequency) {
+    return (struct job){.args = a,
+                        .of_keys = of_keys,
+                        .from_dtype = a->dtype,
+                        .to_dtype = a->dtype,
+                        .heads = of_keys ? a->kv_heads : a->heads,
+                        .dim = a->head_dim,
+                        .longest = of_keys ? a->kv_rows : a->q_rows,
+                        .frequency = frequency,
+                        .halves = ht_kernels_choose(ht_cpu_flags(ctx)).of[HT_OPERATION_ROPE].rope};
 }
 
-static ht_status rotate_both(ht_context *ctx, const ht_attention_args *a, struct job *job, ht_attention_args *out) {
+/* Jobs one after the other; those without a place to write to are left out. */
+static ht_status run_jobs(ht_context *ctx, struct job *jobs, size_t count) {
+    const ht_attention_args *a = jobs->args;
+    size_t wide = a->head_dim > a->value_dim ? a->head_dim : a->value_dim;
     ht_workspace workspace;
+    char *scratch;
+    size_t stride;
     ht_workspace_init(&workspace, ctx);
-    ht_status status =
-        ht_workspace_threads(&workspace, (a->head_dim + a->rope.dims) * sizeof(float), &job[0].scratch, &job[0].stride);
-    job[1].scratch = job[0].scratch;
-    job[1].stride = job[0].stride;
-    if (status == HT_OK)
-        status = rotate_all(ctx, &job[0], &out->q);
-    if (status == HT_OK && !a->rope.q_only)
-        status = rotate_all(ctx, &job[1], &out->k);
+    ht_status status = ht_workspace_threads(&workspace, (wide + a->rope.dims) * sizeof(float), &scratch, &stride);
+    for (size_t i = 0; i < count && status == HT_OK; i++) {
+        jobs[i].scratch = scratch;
+        jobs[i].stride = stride;
+        if (jobs[i].to.data)
+            status = ht_parallel_for(ctx, a->batch * jobs[i].longest, rotate_row, &jobs[i]);
+    }
     ht_workspace_release(&workspace);
     return status;
 }
 
+/* --- The call ------------------------------------------------------------------------------------------------------
+ */
+
+static ht_attention_operand dense(void *data, size_t rows, size_t heads, size_t dim) {
+    return (ht_attention_operand){data, rows * heads * dim, heads * dim, dim};
+}
+
+static size_t rows_of(const int32_t *offsets, size_t batch, size_t rows) {
+    return offsets ? (size_t)offsets[batch] : batch * rows;
+}
+
+static void frequencies(const ht_attention_rope *rope, float *out) {
+    for (size_t c = 0; c < rope->dims / 2 && !rope->cosine; c++)
+        out[c] = (float)pow(rope->theta, -2.0 * (double)c / (double)rope->dims);
+}
+
 ht_status ht_attention_rotate(ht_context *ctx, const ht_attention_args *a, ht_attention_args *out, void **memory) {
-    size_t bytes = ht_dtype_bits(a->dtype) / 8, d = a->head_dim, half = a->rope.dims / 2;
-    size_t q_rows = a->q_offsets ? (size_t)a->q_offsets[a->batch] : a->batch * a->q_rows;
-    size_t k_rows = a->kv_offsets ? (size_t)a->kv_offsets[a->batch] : a->batch * a->kv_rows;
-    size_t q_count = q_rows * a->heads, k_count = a->rope.q_only ? 0 : k_rows * a->kv_heads;
+    size_t bytes = ht_dtype_bits(a->dtype) / 8, d = a->head_dim;
+    size_t q_count = rows_of(a->q_offsets, a->batch, a->q_rows) * a->heads;
+    size_t k_count = a->rope.q_only ? 0 : rows_of(a->kv_offsets, a->batch, a->kv_rows) * a->kv_heads;
     char *copies;
     *out = *a;
     out->rope = (ht_attention_rope){.dims = 0};
     if (q_count > SIZE_MAX / 2 - k_count)
         return ht_fail(HT_ERR_MEMORY, "attention: rotated queries and keys do not fit in memory");
     HT_TRY(ht_allocate_raw(ctx, 1 + q_count + k_count, d * bytes, "rotated queries and keys", &copies));
-    *memory = copies;
     float *frequency = (float *)(void *)copies; /* at most d / 2 of 4 bytes: they fit where a head does */
-    char *q = copies + d * bytes;
-    for (size_t c = 0; c < half && !a->rope.cosine; c++)
-        frequency[c] = (float)pow(a->rope.theta, -2.0 * (double)c / (double)a->rope.dims);
-    ht_rope_fn *halves = ht_kernels_choose(ht_cpu_flags(ctx)).of[HT_OPERATION_ROPE].rope;
-    struct job job[2] = {{.args = a,
-                          .from = &a->q,
-                          .to = {q, a->q_rows * a->heads * d, a->heads * d, d},
-                          .heads = a->heads,
-                          .longest = a->q_rows,
-                          .frequency = frequency,
-                          .halves = halves},
-                         {.args = a,
-                          .of_keys = 1,
-                          .from = &a->k,
-                          .to = {q + q_count * d * bytes, a->kv_rows * a->kv_heads * d, a->kv_heads * d, d},
-                          .heads = a->kv_heads,
-                          .longest = a->kv_rows,
-                          .frequency = frequency,
-                          .halves = halves}};
-    ht_status status = rotate_both(ctx, a, job, out);
+    frequencies(&a->rope, frequency);
+    struct job jobs[2] = {job_of(ctx, a, 0, frequency), job_of(ctx, a, 1, frequency)};
+    jobs[0].turn = jobs[1].turn = 1;
+    jobs[0].from = a->q;
+    jobs[1].from = a->k;
+    jobs[0].to = out->q = dense(copies + d * bytes, a->q_rows, a->heads, d);
+    if (!a->rope.q_only)
+        jobs[1].to = out->k = dense(copies + (1 + q_count) * d * bytes, a->kv_rows, a->kv_heads, d);
+    ht_status status = run_jobs(ctx, jobs, 2);
+    *memory = copies;
     if (status != HT_OK)
         ht_release(ctx, copies);
+    return status;
+}
+
+/* Gradients of the rotated call as f32 in `wide`, turned back (not dv) and rounded to where they are wanted. */
+static ht_status turn_back(ht_context *ctx, const ht_attention_args *a, const ht_attention_gradients *wide,
+                           const ht_attention_gradients *to) {
+    float *frequency;
+    HT_TRY(ht_allocate_raw(ctx, a->rope.dims / 2, sizeof *frequency, "rotary frequencies", &frequency));
+    frequencies(&a->rope, frequency);
+    struct job jobs[3] = {job_of(ctx, a, 0, frequency), job_of(ctx, a, 1, frequency), job_of(ctx, a, 1, frequency)};
+    const ht_attention_operand *const from[3] = {&wide->dq, &wide->dk, &wide->dv};
+    const ht_attention_operand *const out[3] = {&to->dq, &to->dk, &to->dv};
+    for (size_t i = 0; i < 3; i++) {
+        jobs[i].from = *from[i];
+        jobs[i].to = *out[i];
+        jobs[i].from_dtype = HT_F32;
+        jobs[i].to_dtype = to->dtype;
+    }
+    jobs[0].turn = -1;
+    jobs[1].turn = a->rope.q_only ? 0 : -1;
+    jobs[2].dim = a->value_dim;
+    ht_status status = run_jobs(ctx, jobs, 3);
+    ht_release(ctx, frequency);
+    return status;
+}
+
+ht_status ht_attention_rotated_backward(ht_context *ctx, const ht_attention_kernel *kernel, const ht_attention_args *a,
+                                        const ht_attention_gradients *to) {
+    size_t queries = to->dq.data ? rows_of(a->q_offsets, a->batch, a->q_rows) * a->heads : 0;
+    size_t keys = rows_of(a->kv_offsets, a->batch, a->kv_rows) * a->kv_heads, d = a->head_dim, dv = a->value_dim;
+    size_t k_keys = to->dk.data ? keys : 0, v_keys = to->dv.data ? keys : 0;
+    ht_attention_gradients wide = *to;
+    ht_attention_args rotated;
+    void *memory;
+    float *sums = NULL;
+    wide.dtype = HT_F32;
+    HT_TRY(ht_attention_rotate(ctx, a, &rotated, &memory));
+    ht_status status = ht_allocate_raw(ctx, queries + k_keys + v_keys, (d > dv ? d : dv) * sizeof *sums,
+                                       "gradients before the rotation", &sums);
+    wide.dq = dense(to->dq.data ? sums : NULL, a->q_rows, a->heads, d);
+    wide.dk = dense(to->dk.data && sums ? sums + queries * d : NULL, a->kv_rows, a->kv_heads, d);
+    wide.dv = dense(to->dv.data && sums ? sums + (queries + k_keys) * d : NULL, a->kv_rows, a->kv_heads, dv);
+    if (status == HT_OK)
+        status = kernel->backward(ctx, &rotated, &wide);
+    if (status == HT_OK)
+        status = turn_back(ctx, a, &wide, to);
+    ht_release(ctx, sums);
+    ht_release(ctx, memory);
     return status;
 }
