@@ -83,8 +83,7 @@ static ht_status run_tile(void *arg, size_t task, size_t worker) {
     return HT_OK;
 }
 
-/* --- inputs --------------------------------------------------------------------------------------------------------
- */
+/* --- inputs --------------------------------------------------------------------------------------------------- */
 
 /* Is what a job reads in the end what the one before it reads? */
 static int shares_input(const ht_linear_job *a, const ht_linear_job *b) {
@@ -201,8 +200,7 @@ static ht_status prepare_inputs(const ht_linear_job *jobs, struct job_plan *plan
     return HT_OK;
 }
 
-/* --- the loop ------------------------------------------------------------------------------------------------------
- */
+/* --- the loop ------------------------------------------------------------------------------------------------- */
 
 static size_t plan_job(const ht_linear_job *job, uint32_t flags, struct job_plan *plan) {
     const ht_linear *linear = job->linear;

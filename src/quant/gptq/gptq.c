@@ -12,6 +12,11 @@
  * few) that leaves the least error on held-out statistics; so does a damping of 0. In the end the codes are those of
  * the rounding to nearest when these leave the smaller error, on the held-out statistics where there are any, else on
  * the calibration's.
+ * With `gptaq` both losses are those of w', the quantity that is minimized.
+ *
+ * The loss comes with the walk, sum of pivot_k (t_k - q_k)^2 less what damping added, and sweeps know by how much each
+ * code lowers it; so no product of errors and H is needed, unless the number is next to nothing or close to the
+ * rounding's.
  *
  * Refuses: weights or statistics that are not finite (names row or column), formats without a grid.
  * Source: Frantar et al. 2022, arXiv:2210.17323; Li et al. 2025, arXiv:2504.02692 (the aim of GPTAQ; solved whole here,
@@ -28,6 +33,9 @@
 /* What is tried where it is to be chosen on held-out statistics; the first one when the others are no better. */
 static const double SHRINKS[] = {0, 0.03, 0.1, 0.25, 0.5}, DAMPS[] = {0.01, 0.03, 0.1, 0.3, 1};
 enum { TRIALS = 5 };
+/* The walk's account of the loss stands between these, of the rounding's loss: below, what it leaves is small beside
+ * its own rounding errors; above, the guard wants the same product for both. */
+static const double LITTLE = 1e-3, CLOSE = 0.9;
 
 typedef struct work {
     const ht_matrix_problem *problem;
@@ -39,7 +47,8 @@ typedef struct work {
     float *target;   /* [rows, cols] aim of GPTAQ; NULL without */
     double shrink, damp;
     int together;
-    int fresh; /* planes hold the rounding to nearest */
+    int accounted; /* result->loss is the walk's own account */
+    int fresh;     /* planes hold the rounding to nearest */
 } work;
 
 unsigned ht_gptq_moments(const ht_settings *settings) {
@@ -127,6 +136,14 @@ static ht_status aim_at_float(work *w, const ht_gptq_factor *factor, double alph
     return status;
 }
 
+/* With another aim the rounding to nearest, which `decoded` holds, is judged by that aim, too. */
+static ht_status aim_and_compare(work *w, const ht_gptq_factor *factor, double alpha) {
+    HT_TRY(aim_at_float(w, factor, alpha));
+    w->result->rtn_loss = ht_matrix_loss(&w->aim, w->problem->input, w->result->decoded);
+    w->result->held_out_rtn_loss = ht_matrix_loss(&w->aim, w->problem->held_out, w->result->decoded);
+    return HT_OK;
+}
+
 /* Corrections, the sums that they are solved by. */
 static size_t aim_bytes(size_t rows, size_t cols) {
     return (rows + 1) * cols * sizeof(float) + ht_dense_bytes(rows, cols, cols);
@@ -141,7 +158,7 @@ static ht_status walk(work *w) {
     HT_TRY(ht_gptq_factorize(p->ctx, p->input->second, p->cols, w->order, w->damp, w->shrink, &factor));
     ht_status status = HT_OK;
     if (s->value[HT_SETTING_GPTAQ] > 0 && p->input->cross)
-        status = aim_at_float(w, &factor, s->value[HT_SETTING_GPTAQ]);
+        status = aim_and_compare(w, &factor, s->value[HT_SETTING_GPTAQ]);
     ht_gptq_walk columns = {.ctx = p->ctx,
                             .grid = &w->grid,
                             .factor = &factor,
@@ -163,6 +180,8 @@ static ht_status walk(work *w) {
     if (status == HT_OK)
         status = ht_format_dequantize(p->format, &w->result->planes, p->rows, p->cols, w->result->decoded);
     w->result->damping = factor.damping;
+    w->accounted = !factor.remedy && w->shrink < 1;
+    w->result->loss = (columns.loss - columns.extra) / (1 - w->shrink) / (double)p->input->tokens;
     w->result->saturated = columns.saturated;
     w->result->fallback = factor.remedy;
     ht_gptq_factor_release(p->ctx, &factor);
@@ -175,7 +194,9 @@ static ht_status walk_again(work *w) {
         HT_TRY(ht_matrix_round(w->problem, NULL, w->result));
     w->fresh = 0;
     HT_TRY(walk(w));
-    w->result->loss = ht_matrix_loss(&w->aim, w->problem->input, w->result->decoded);
+    double share = w->result->loss / w->result->rtn_loss;
+    if (!w->accounted || !(share > LITTLE && share < CLOSE))
+        w->result->loss = ht_matrix_loss(&w->aim, w->problem->input, w->result->decoded);
     w->result->held_out_loss = ht_matrix_loss(&w->aim, w->problem->held_out, w->result->decoded);
     return HT_OK;
 }
@@ -212,9 +233,8 @@ static ht_status run(work *w) {
     if (!(damp > 0) && p->held_out)
         HT_TRY(choose(w, &w->damp, DAMPS));
     HT_TRY(walk_again(w));
-    /* With GPTAQ the aim is another one, so the losses do not compare. */
     int worse = result->loss > result->rtn_loss || result->held_out_loss > result->held_out_rtn_loss;
-    if (!w->target && worse) {
+    if (worse) {
         size_t dead = result->dead_columns;
         HT_TRY(ht_matrix_round(p, "rounded to nearest: gptq left a larger error", result));
         result->dead_columns = dead;
@@ -251,7 +271,7 @@ size_t ht_gptq_bytes(const ht_format *format, const ht_settings *settings, size_
                          .sweeps = (size_t)settings->value[HT_SETTING_SWEEPS]};
     size_t factor = ht_gptq_factor_bytes(cols), most = ht_gptq_factorize_bytes(cols);
     const size_t phases[] = {factor + ht_gptq_walk_bytes(&walk, threads), factor + (aims ? aim_bytes(rows, cols) : 0),
-                             ht_matrix_loss_bytes(rows, cols)};
+                             (aims ? factor : 0) + ht_matrix_loss_bytes(rows, cols)};
     for (size_t i = 0; i < sizeof phases / sizeof *phases; i++)
         most = phases[i] > most ? phases[i] : most;
     return held + most;

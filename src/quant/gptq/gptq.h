@@ -30,6 +30,7 @@ typedef struct ht_gptq_factor {
     float *feed;        /* [cols, cols] F, upper triangle; the rest undefined */
     double *pivot;      /* [cols] */
     double damping;     /* lambda relative to the mean of diag H that made it positive definite */
+    double mean;        /* of diag H, without columns of zeros, which get it for a diagonal */
     const char *remedy; /* static text when plain damping did not do: what did; else NULL */
 } ht_gptq_factor;
 
@@ -71,6 +72,8 @@ typedef struct ht_gptq_walk {
     const ht_output_curvature *outputs; /* NULL: sweeps take each row alone */
     double fisher;                      /* its share */
     size_t saturated;                   /* out: block scales at the end of their range */
+    double loss;                        /* out: sum over rows of (w - q) H' (w - q)^T */
+    double extra;                       /* out: that of H' - (1 - shrink) H alone, which is diagonal */
 } ht_gptq_walk;
 
 /* Bytes that it takes: grid, scales, together, block, sparsity and sweeps of the walk count. */

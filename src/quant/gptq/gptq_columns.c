@@ -22,11 +22,7 @@
 
 enum { GROUP = 4 * HT_LANE_PANEL, PACK = 64 }; /* columns of a group without scales to choose; positions of a task */
 
-static size_t least(size_t a, size_t b) {
-    return a < b ? a : b;
-}
-
-/* --- Scales before the walk ---------------------------------------------------------------------------------- */
+/* --- Scales before the walk ------------------------------------------------------------------------------------- */
 
 /* Scales that can be chosen unit by unit. */
 static int is_chosen(const ht_grid *grid) {
@@ -74,17 +70,17 @@ static ht_status prepare_strip(void *arg, size_t strip, size_t worker) {
     return HT_OK;
 }
 
-/* --- Panels of F ---------------------------------------------------------------------------------------------- */
+/* --- Panels of F ------------------------------------------------------------------------------------------------ */
 
 /* Rows of F before the block: its columns side by side. */
 static ht_status pack_finished(void *arg, size_t task, size_t worker) {
     const ht_gptq_state *s = arg;
     size_t cols = s->walk->grid->cols, length = s->end - s->first;
     (void)worker;
-    for (size_t k = task * PACK; k < least((task + 1) * PACK, s->first); k++)
+    for (size_t k = task * PACK; k < ht_gptq_least((task + 1) * PACK, s->first); k++)
         for (size_t p = 0; p < ht_panels(length); p++) {
             float *to = s->finished + (p * s->first + k) * HT_LANE_PANEL;
-            size_t count = least(HT_LANE_PANEL, length - p * HT_LANE_PANEL);
+            size_t count = ht_gptq_least(HT_LANE_PANEL, length - p * HT_LANE_PANEL);
             memset(to, 0, HT_LANE_PANEL * sizeof *to);
             memcpy(to, s->walk->factor->feed + k * cols + s->first + p * HT_LANE_PANEL, count * sizeof *to);
         }
@@ -120,7 +116,7 @@ static void open_groups(ht_gptq_state *s) {
                                  .pivot = walk->factor->pivot + begin,
                                  .panel = panel,
                                  .depth = begin - s->first,
-                                 .count = least(length, s->end - begin)};
+                                 .count = ht_gptq_least(length, s->end - begin)};
         group->step = (group->depth + group->count) * HT_LANE_PANEL;
         pack_group(s, begin, group->count, panel);
         panel += ht_panels(group->count) * group->step;
@@ -158,17 +154,21 @@ static ht_status walk_strip(void *arg, size_t strip, size_t worker) {
                         ht_gptq_rows(s, strip), 0);
     for (size_t g = 0; g < s->groups; g++) {
         const ht_lane_group *group = &s->group[g];
+        float cost[HT_LANES] = {0};
         size_t at = (s->first + group->depth) * HT_LANES;
         float *t = target + group->depth * HT_LANES, *w = scratch->weight + group->depth * HT_LANES;
         const ht_lane_walk out = {.pruned = scratch->pruned,
                                   .codes = s->code + strip * values,
-                                  .rest = s->pull ? s->pull + strip * values + at : NULL};
+                                  .rest = s->pull ? s->pull + strip * values + at : NULL,
+                                  .cost = cost};
         ht_lane_feed(group, error + s->first * HT_LANES, t);
         if (s->pruned && s->run && group->depth % s->run == 0)
-            ht_gptq_prune_run(s, strip, s->first + group->depth, least(s->run, length - group->depth), t);
+            ht_gptq_prune_run(s, strip, s->first + group->depth, ht_gptq_least(s->run, length - group->depth), t);
         if (s->unit)
             ht_gptq_choose_unit(s, strip, group, scratch, w, t);
         ht_lane_walk_group(group, &scratch->cells, w, t, error + at, &out);
+        for (size_t l = 0; l < HT_LANES; l++)
+            s->loss[strip * HT_LANES + l] += (double)cost[l];
     }
     return HT_OK;
 }
@@ -188,7 +188,7 @@ static ht_status store_strip(void *arg, size_t strip, size_t worker) {
     return HT_OK;
 }
 
-/* --- The whole ------------------------------------------------------------------------------------------------ */
+/* --- The whole -------------------------------------------------------------------------------------------------- */
 
 static ht_status walk_blocks(ht_gptq_state *s) {
     const ht_gptq_walk *walk = s->walk;
@@ -198,7 +198,7 @@ static ht_status walk_blocks(ht_gptq_state *s) {
     HT_TRY(ht_parallel_for(walk->ctx, s->strips, prepare_strip, s));
     for (s->first = 0; s->first < cols; s->first = s->end) {
         HT_TRY(ht_context_check_cancelled(walk->ctx));
-        s->end = least(s->first + s->block, cols);
+        s->end = ht_gptq_least(s->first + s->block, cols);
         open_groups(s);
         HT_TRY(ht_parallel_for(walk->ctx, (s->first + PACK - 1) / PACK, pack_finished, s));
         HT_TRY(ht_parallel_for(walk->ctx, s->strips, walk_strip, s));
@@ -224,7 +224,8 @@ static size_t panel_values(const ht_gptq_state *s) {
     for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++) {
         size_t sum = 0;
         for (size_t begin = 0; begin < s->block; begin += lengths[i])
-            sum += ht_panels(least(lengths[i], s->block - begin)) * HT_LANE_PANEL * least(begin + lengths[i], s->block);
+            sum += ht_panels(ht_gptq_least(lengths[i], s->block - begin)) * HT_LANE_PANEL *
+                   ht_gptq_least(begin + lengths[i], s->block);
         most = sum > most ? sum : most;
     }
     size_t whole = ht_panels(s->block) * HT_LANE_PANEL * s->block;
@@ -274,7 +275,7 @@ typedef struct array_row {
     size_t values, size;
 } array_row;
 
-enum { ARRAYS = 8 };
+enum { ARRAYS = 9 };
 
 static void list_arrays(ht_gptq_state *s, array_row list[ARRAYS]) {
     const ht_gptq_walk *walk = s->walk;
@@ -285,6 +286,7 @@ static void list_arrays(ht_gptq_state *s, array_row list[ARRAYS]) {
         {&s->pruned, walk->sparsity.share > 0 ? values : 0, 1},
         {&s->error, values, sizeof *s->error},
         {&s->pull, walk->sweeps ? values : 0, sizeof *s->pull},
+        {&s->loss, s->strips * HT_LANES, sizeof *s->loss},
         {&s->finished, ht_panels(s->block) * HT_LANE_PANEL * walk->grid->cols, sizeof *s->finished},
         {&s->panel, panel_values(s), sizeof *s->panel},
         {&s->group, s->block + 1, sizeof *s->group},
@@ -312,6 +314,25 @@ static ht_gptq_state state_of(ht_gptq_walk *walk) {
     return s;
 }
 
+/* e (H' - (1 - shrink) H) e^T, a diagonal matrix. */
+static double extra_loss(const ht_gptq_state *s) {
+    const ht_gptq_walk *walk = s->walk;
+    size_t cols = walk->grid->cols;
+    double sum = 0, mean = walk->factor->mean;
+    for (size_t i = 0; i < cols; i++) {
+        double h = (double)walk->second[walk->order[i] * (cols + 1)], squares = 0;
+        for (size_t strip = 0; strip < s->strips; strip++) {
+            const float *e = s->error + (strip * cols + i) * HT_LANES;
+            float part[4] = {0};
+            for (size_t l = 0; l < ht_gptq_rows(s, strip); l++)
+                part[l % 4] += e[l] * e[l];
+            squares += (double)(part[0] + part[2]) + (double)(part[1] + part[3]);
+        }
+        sum += squares * ((h > 0 ? walk->shrink * h : mean) + walk->factor->damping * mean);
+    }
+    return sum;
+}
+
 size_t ht_gptq_walk_bytes(ht_gptq_walk *walk, size_t threads) {
     ht_gptq_state s = state_of(walk);
     array_row list[ARRAYS];
@@ -337,6 +358,10 @@ ht_status ht_gptq_walk_columns(ht_gptq_walk *walk) {
     walk->saturated = 0;
     for (size_t i = 0; status == HT_OK && i < grid->rows * s.cells; i++)
         walk->saturated += grid->format.family == HT_FAMILY_NVFP4 && s.cell[i].code[0] == 0x7e;
+    walk->loss = 0;
+    for (size_t r = 0; status == HT_OK && r < grid->rows; r++)
+        walk->loss += s.loss[r];
+    walk->extra = status == HT_OK ? extra_loss(&s) : 0;
     list_arrays(&s, list);
     for (size_t i = 0; i < ARRAYS; i++)
         ht_release(walk->ctx, *(void **)list[i].pointer);

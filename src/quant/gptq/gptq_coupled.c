@@ -85,6 +85,7 @@ static void choose(const band *b, size_t r, size_t i) {
     *old = code;
     *error = weight - value;
     b->change[r] = change;
+    b->s->loss[row] += (double)change * (2 * (double)b->p[r] + (double)change * (double)h);
     const float *g = b->g + r * b->rows;
     for (size_t s = 0; s < b->rows; s++)
         b->c[s] += step * g[s];

@@ -57,7 +57,7 @@ static ht_status gather_row(void *arg, size_t index, size_t worker) {
     return HT_OK;
 }
 
-/* --- f64 ----------------------------------------------------------------------------------------------------- */
+/* --- f64 -------------------------------------------------------------------------------------------------------- */
 
 typedef struct step {
     double *a;
@@ -107,7 +107,7 @@ static ht_status factor_wide(ht_context *ctx, double *a, size_t cols, double lea
     return HT_OK;
 }
 
-/* --- f32 in blocks --------------------------------------------------------------------------------------------- */
+/* --- f32 in blocks ---------------------------------------------------------------------------------------------- */
 
 /* T = inverse of a unit upper triangle of `size`, f64. */
 static void invert(const double *f, size_t size, double *t) {
@@ -206,7 +206,7 @@ static ht_status factor_narrow(ht_context *ctx, float *a, size_t cols, double le
     return status;
 }
 
-/* --- The ladder --------------------------------------------------------------------------------------------------- */
+/* --- The ladder ------------------------------------------------------------------------------------------------- */
 
 static ht_status attempt_wide(ht_context *ctx, gather *g, int force, ht_gptq_factor *out, int *positive) {
     double *scratch;
@@ -266,6 +266,7 @@ ht_status ht_gptq_factorize(ht_context *ctx, const float *second, size_t cols, c
     int positive = 0;
     memset(out, 0, sizeof *out);
     mean_of_diagonal(&g);
+    out->mean = g.mean;
     ht_status status = ht_allocate_raw(ctx, cols * cols, sizeof *out->feed, "factor of a Hessian", &out->feed);
     if (status == HT_OK)
         status = ht_allocate(ctx, cols, sizeof *out->pivot, "pivots of a Hessian", &out->pivot);
@@ -291,8 +292,7 @@ void ht_gptq_factor_release(ht_context *ctx, ht_gptq_factor *factor) {
     factor->pivot = NULL;
 }
 
-/* --- x H'^-1 ---------------------------------------------------------------------------------------------------------
- */
+/* --- x H'^-1 ---------------------------------------------------------------------------------------------------- */
 
 typedef struct solve {
     const ht_gptq_factor *factor;

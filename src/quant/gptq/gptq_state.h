@@ -28,6 +28,7 @@ typedef struct ht_gptq_state {
     uint8_t *code;                  /* [strips, cols, HT_LANES] by column */
     float *error;                   /* [strips, cols, HT_LANES] by position: w - q */
     float *pull;                    /* likewise: pivot (t - q), later e H by row; NULL without sweeps */
+    double *loss;                   /* [strips * HT_LANES] of rows: e H' e^T, from the walk on */
     size_t block, first, end, unit; /* positions at work; columns whose scales are chosen on the way, else 0 */
     ht_lane_group *group;           /* of the block */
     size_t groups;
@@ -36,9 +37,12 @@ typedef struct ht_gptq_state {
     ht_gptq_scratch *scratch; /* by worker */
 } ht_gptq_state;
 
+static inline size_t ht_gptq_least(size_t a, size_t b) {
+    return a < b ? a : b;
+}
+
 static inline size_t ht_gptq_rows(const ht_gptq_state *s, size_t strip) {
-    size_t left = s->walk->grid->rows - strip * HT_LANES;
-    return left < HT_LANES ? left : HT_LANES;
+    return ht_gptq_least(s->walk->grid->rows - strip * HT_LANES, HT_LANES);
 }
 
 static inline ht_grid_cell *ht_gptq_cells(const ht_gptq_state *s, size_t row, size_t unit) {

@@ -23,12 +23,8 @@
 #include "kernels/kernels.h"
 #include "quant/gptq/gptq_state.h"
 
-enum {
-    SPAN = 32 * HT_LANE_PANEL,
-    TILE = 256,
-    ROWS = 64,
-    EDGE = 64
-}; /* columns of a block, of a tile; rows of a task */
+/* Columns of a block, of a tile; rows of a task, of a square. */
+enum { SPAN = 32 * HT_LANE_PANEL, TILE = 256, ROWS = 64, EDGE = 64 };
 
 typedef struct sweep {
     ht_gptq_state *s;
@@ -36,7 +32,6 @@ typedef struct sweep {
     size_t first, end; /* the block */
     size_t from;       /* columns that a change is told to */
     float *damped;     /* H' by position, whole: takes the place of the factor */
-    double mean;       /* of the diagonal of H */
     float *panel;      /* of the block */
     float *value;      /* [rows, SPAN] changes */
     uint16_t *index;   /* [rows, SPAN] their columns in the block */
@@ -44,10 +39,6 @@ typedef struct sweep {
     float *room;       /* [threads, each] */
     size_t each;
 } sweep;
-
-static size_t least(size_t a, size_t b) {
-    return a < b ? a : b;
-}
 
 /* --- e H' ------------------------------------------------------------------------------------------------------ */
 
@@ -90,7 +81,7 @@ static ht_status turn_strip(void *arg, size_t strip, size_t worker) {
     memcpy(room, at, cols * HT_LANES * sizeof *at);
     for (size_t c = 0; c < cols; c += 16)
         for (size_t r = 0; r < HT_LANES; r++)
-            for (size_t i = c; i < least(c + 16, cols); i++)
+            for (size_t i = c; i < ht_gptq_least(c + 16, cols); i++)
                 at[r * cols + i] = room[i * HT_LANES + r];
     return HT_OK;
 }
@@ -99,7 +90,7 @@ static ht_status find_pull(sweep *w) {
     const ht_gptq_state *s = w->s;
     size_t cols = s->walk->grid->cols;
     for (w->first = 0; w->first < cols; w->first = w->end) {
-        w->end = least(w->first + SPAN, cols);
+        w->end = ht_gptq_least(w->first + SPAN, cols);
         HT_TRY(ht_parallel_for(s->walk->ctx, ht_panels(w->end - w->first), pack_rows, w));
         HT_TRY(ht_parallel_for(s->walk->ctx, s->strips, pull_strip, w));
     }
@@ -120,32 +111,25 @@ static ht_status damped_row(void *arg, size_t index, size_t worker) {
         row[j] = (float)((double)walk->second[low * cols + high] * (1 - walk->shrink));
     }
     double h = (double)walk->second[from * cols + from];
-    row[index] = (float)((h > 0 ? h : w->mean) + walk->factor->damping * w->mean);
+    row[index] = (float)((h > 0 ? h : walk->factor->mean) + walk->factor->damping * walk->factor->mean);
     return HT_OK;
 }
 
 /* The lower triangle from the upper, a square of EDGE rows at a time. */
 static ht_status mirror_rows(void *arg, size_t task, size_t worker) {
     const sweep *w = arg;
-    size_t cols = w->s->walk->grid->cols, begin = task * EDGE, end = least(begin + EDGE, cols);
+    size_t cols = w->s->walk->grid->cols, begin = task * EDGE, end = ht_gptq_least(begin + EDGE, cols);
     (void)worker;
     for (size_t first = 0; first < end; first += EDGE)
         for (size_t i = begin; i < end; i++)
-            for (size_t j = first; j < least(first + EDGE, i); j++)
+            for (size_t j = first; j < ht_gptq_least(first + EDGE, i); j++)
                 w->damped[i * cols + j] = w->damped[j * cols + i];
     return HT_OK;
 }
 
 static ht_status find_damped(sweep *w) {
     const ht_gptq_walk *walk = w->s->walk;
-    size_t cols = walk->grid->cols, alive = 0;
-    double sum = 0;
-    for (size_t c = 0; c < cols; c++) {
-        double h = (double)walk->second[c * cols + c];
-        alive += h > 0;
-        sum += h > 0 ? h : 0;
-    }
-    w->mean = alive ? sum / (double)alive : 1;
+    size_t cols = walk->grid->cols;
     HT_TRY(ht_parallel_for(walk->ctx, cols, damped_row, w));
     return ht_parallel_for(walk->ctx, (cols + EDGE - 1) / EDGE, mirror_rows, w);
 }
@@ -159,16 +143,16 @@ static ht_status pack_block(void *arg, size_t p, size_t worker) {
     float *to = w->panel + p * length * HT_LANE_PANEL;
     (void)worker;
     for (size_t k = 0; k < length; k++, to += HT_LANE_PANEL) {
-        size_t count = least(HT_LANE_PANEL, w->end - column);
+        size_t count = ht_gptq_least(HT_LANE_PANEL, w->end - column);
         memset(to, 0, HT_LANE_PANEL * sizeof *to);
         memcpy(to, w->damped + (w->first + k) * cols + column, count * sizeof *to);
     }
     return HT_OK;
 }
 
-/* One column of a strip: e and code where a better one is found; what changed. */
+/* One column of a strip: e and code where a better one is found; what changed, and by how much the loss. */
 static void choose_again(const ht_grid *grid, const ht_grid_lanes *lanes, const float *weight, const float *g, float h,
-                         const uint8_t *pruned, float *e, uint8_t *code, float *change) {
+                         const uint8_t *pruned, float *e, uint8_t *code, float *change, float *loss) {
     float t[HT_LANES], value[HT_LANES], now[HT_LANES];
     uint8_t other[HT_LANES];
     for (size_t i = 0; i < HT_LANES; i++) {
@@ -181,6 +165,7 @@ static void choose_again(const ht_grid *grid, const ht_grid_lanes *lanes, const 
         int better = other[i] != code[i] && !(pruned && pruned[i]) && fabsf(t[i] - value[i]) < fabsf(t[i] - now[i]);
         float error = better ? weight[i] - value[i] : e[i];
         change[i] = error - e[i];
+        loss[i] += change[i] * (2 * g[i] + change[i] * h);
         e[i] = error;
         code[i] = better ? other[i] : code[i];
     }
@@ -220,27 +205,30 @@ static ht_status sweep_strip(void *arg, size_t strip, size_t worker) {
     size_t length = w->end - w->first, values = ht_gptq_strip_values(s);
     float *g = w->room + worker * w->each, *weight = g + (SPAN + HT_LANE_PANEL) * HT_LANES;
     float *change = weight + SPAN * HT_LANES, *error = s->error + strip * values + w->first * HT_LANES;
+    float loss[HT_LANES] = {0};
     uint8_t *code = s->code + strip * values;
     const uint8_t *pruned = s->pruned ? s->pruned + strip * values : NULL;
     gather(w, strip, weight, g);
     ht_lane_cells_begin(cells, walk->grid, ht_gptq_cells(s, strip * HT_LANES, 0), s->cells, ht_gptq_rows(s, strip), 0);
     for (size_t first = 0; first < length; first += HT_LANE_PANEL) {
         const float *panel = w->panel + first * length;
-        size_t end = least(first + HT_LANE_PANEL, length);
+        size_t end = ht_gptq_least(first + HT_LANE_PANEL, length);
         for (size_t k = 0; k < first; k += HT_DENSE_DEPTH)
-            s->tile(panel + k * HT_LANE_PANEL, change + k * HT_LANES, least(first - k, HT_DENSE_DEPTH),
+            s->tile(panel + k * HT_LANE_PANEL, change + k * HT_LANES, ht_gptq_least(first - k, HT_DENSE_DEPTH),
                     g + first * HT_LANES, HT_LANES);
         for (size_t i = first; i < end; i++) {
             size_t column = walk->order[w->first + i];
             float *moved = change + i * HT_LANES;
             choose_again(walk->grid, ht_lane_cells_of(cells, column), weight + i * HT_LANES, g + i * HT_LANES,
                          panel[i * HT_LANE_PANEL + i - first], pruned ? pruned + column * HT_LANES : NULL,
-                         error + i * HT_LANES, code + column * HT_LANES, moved);
+                         error + i * HT_LANES, code + column * HT_LANES, moved, loss);
             for (size_t j = i + 1; j < end; j++)
                 for (size_t l = 0; l < HT_LANES; l++)
                     g[j * HT_LANES + l] += moved[l] * panel[i * HT_LANE_PANEL + j - first];
         }
     }
+    for (size_t l = 0; l < HT_LANES; l++)
+        s->loss[strip * HT_LANES + l] += (double)loss[l];
     list_changes(w, strip, change);
     return HT_OK;
 }
@@ -249,9 +237,10 @@ static ht_status sweep_strip(void *arg, size_t strip, size_t worker) {
 static ht_status tell_tile(void *arg, size_t task, size_t worker) {
     const sweep *w = arg;
     size_t cols = w->s->walk->grid->cols, rows = w->s->walk->grid->rows, tasks = (rows + ROWS - 1) / ROWS;
-    size_t column = w->from + task / tasks * TILE, begin = task % tasks * ROWS, width = least(TILE, cols - column);
+    size_t column = w->from + task / tasks * TILE, begin = task % tasks * ROWS,
+           width = ht_gptq_least(TILE, cols - column);
     (void)worker;
-    for (size_t r = begin; r < least(begin + ROWS, rows); r++)
+    for (size_t r = begin; r < ht_gptq_least(begin + ROWS, rows); r++)
         w->add(w->value + r * SPAN, w->index + r * SPAN, w->count[r], w->damped + w->first * cols + column, cols,
                w->s->pull + r * cols + column, width);
     return HT_OK;
@@ -263,7 +252,7 @@ static ht_status sweep_once(sweep *w, int last) {
     size_t cols = s->walk->grid->cols, rows = s->walk->grid->rows;
     for (w->first = 0; w->first < cols; w->first = w->end) {
         HT_TRY(ht_context_check_cancelled(ctx));
-        w->end = least(w->first + SPAN, cols);
+        w->end = ht_gptq_least(w->first + SPAN, cols);
         w->from = last ? w->end : 0;
         HT_TRY(ht_parallel_for(ctx, ht_panels(w->end - w->first), pack_block, w));
         HT_TRY(ht_parallel_for(ctx, s->strips, sweep_strip, w));

@@ -9,10 +9,6 @@
 
 enum { LEAST_RUN = 64, MOST_RUN = 8192 }; /* columns of which a share becomes zero */
 
-static size_t least(size_t a, size_t b) {
-    return a < b ? a : b;
-}
-
 /* The first of n columns that stand side by side in the file, whole groups of the pattern; SIZE_MAX: they do not. */
 static size_t first_of_neighbours(const ht_gptq_walk *walk, size_t position, size_t n) {
     size_t low = SIZE_MAX, high = 0, group = walk->sparsity.group;
@@ -25,7 +21,7 @@ static size_t first_of_neighbours(const ht_gptq_walk *walk, size_t position, siz
 
 static int holds_groups(const ht_gptq_walk *walk, size_t run) {
     for (size_t at = 0; at < walk->grid->cols; at += run)
-        if (first_of_neighbours(walk, at, least(run, walk->grid->cols - at)) == SIZE_MAX)
+        if (first_of_neighbours(walk, at, ht_gptq_least(run, walk->grid->cols - at)) == SIZE_MAX)
             return 0;
     return 1;
 }

@@ -63,7 +63,7 @@ void ht_grid_strip_row(const ht_grid_strip *strip, size_t row, float *out) {
         out[c] = strip->x[c * HT_GRID_LANES + row];
 }
 
-/* --- Row by row ------------------------------------------------------------------------------------------------ */
+/* --- Row by row ------------------------------------------------------------------------------------------------- */
 
 static void choose_rows(const ht_grid_strip *strip, int searched, const ht_grid_cell *frozen) {
     float x[HT_GRID_UNIT];
@@ -84,8 +84,7 @@ static int is_finite(const ht_grid_strip *strip) {
     return all == 0;
 }
 
-/* --- Scales near the format's own ----------------------------------------------------------------------------------
- */
+/* --- Scales near the format's own ------------------------------------------------------------------------------- */
 
 typedef struct trial {
     ht_grid_cell cell[HT_GRID_LANES];
