@@ -34,4 +34,11 @@ typedef void ht_sparse_fn(const float *value, const uint16_t *index, size_t coun
                           float *c, size_t n);
 ht_sparse_fn ht_sparse_f32_ref, ht_sparse_f32_fma, ht_sparse_f32_avx512;
 
+/* What a row of a tile tells the rows after it, t [count, HT_DENSE_COLS]:
+ *
+ *     t[j][l] += e[l] * f[j],  j < count, l < HT_DENSE_COLS, the product rounded, then the sum: not fused
+ */
+typedef void ht_spread_fn(const float *e, const float *f, size_t count, float *t);
+ht_spread_fn ht_spread_f32_ref, ht_spread_f32_fma, ht_spread_f32_avx512;
+
 #endif

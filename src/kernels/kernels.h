@@ -48,6 +48,7 @@
     X(HADAMARD, "hadamard")                                                                                            \
     X(DENSE, "dense")                                                                                                  \
     X(SPARSE, "sparse")                                                                                                \
+    X(SPREAD, "spread")                                                                                                \
     X(CAST, "cast")                                                                                                    \
     X(UNCAST, "uncast")                                                                                                \
     X(TURN, "turn")                                                                                                    \
@@ -78,6 +79,7 @@ typedef union ht_kernel_fn {
     ht_hadamard_fn *hadamard;
     ht_dense_fn *dense;
     ht_sparse_fn *sparse;
+    ht_spread_fn *spread;
     ht_quantize_fn *cast;
     ht_dequantize_fn *uncast;
     ht_turn_fn *turn;

@@ -153,10 +153,42 @@ static void test_special(void) {
     ht_context_destroy(ctx);
 }
 
+/* A row told to those after it: rounded twice, at every level. */
+static void test_spread(void) {
+    enum { ROWS = 13 };
+    static const char *const LEVELS[] = {NULL, "avx2", "baseline"};
+    float *e = random_values(HT_DENSE_COLS, 8), *f = random_values(ROWS, 9);
+    float *t = random_values(ROWS * HT_DENSE_COLS, 10), differs = 0;
+    for (size_t l = 0; l < 3; l++) {
+        ht_context_options options = ht_context_options_default();
+        ht_context *ctx = NULL;
+        options.cpu = LEVELS[l];
+        if (ht_context_create(&options, &ctx) != HT_OK)
+            continue; /* another processor family */
+        ht_spread_fn *spread = ht_kernel_choose(HT_OPERATION_SPREAD, ht_cpu_flags(ctx), NULL, 1)->fn.spread;
+        for (size_t count = 0; count < ROWS; count++) {
+            float got[ROWS * HT_DENSE_COLS], want[ROWS * HT_DENSE_COLS];
+            memcpy(got, t, sizeof got);
+            memcpy(want, t, sizeof want);
+            for (size_t i = 0; i < count * HT_DENSE_COLS; i++) {
+                volatile float product = e[i % HT_DENSE_COLS] * f[i / HT_DENSE_COLS];
+                want[i] += product;
+                differs += want[i] != fmaf(e[i % HT_DENSE_COLS], f[i / HT_DENSE_COLS], t[i]);
+            }
+            spread(e, f, count, got);
+            CHECK_BYTES(got, want, sizeof got);
+        }
+        ht_context_destroy(ctx);
+    }
+    CHECK(differs > 0); /* fused sums would be seen */
+    free(e), free(f), free(t);
+}
+
 int main(void) {
     RUN(test_levels);
     RUN(test_threads);
     RUN(test_sparse);
+    RUN(test_spread);
     RUN(test_special);
     return check_finish();
 }

@@ -1,6 +1,6 @@
 /* Body of the dense tile, shared by the instruction sets: a .c file defines the type `lanes`, the static inline
- * functions lanes_load, lanes_store, lanes_all (one value in every lane), lanes_zero, lanes_add, lanes_fma (a * b + c,
- * rounded once), and
+ * functions lanes_load, lanes_store, lanes_all (one value in every lane), lanes_zero, lanes_add, lanes_multiply,
+ * lanes_fma (a * b + c, rounded once), and
  *
  *     BLOCK_ROWS x BLOCK_LANES   registers that hold sums: AVX-512 12 x 2 of 32, AVX2 6 x 2 of 16
  *     PIECES                     registers of a row in sparse_row
@@ -74,6 +74,18 @@ static inline void sparse_row(const float *value, const uint16_t *index, size_t 
     for (; j < n; j++)
         for (size_t q = 0; q < count; q++)
             c[j] = fmaf(value[q], b[index[q] * b_stride + j], c[j]);
+}
+
+/* The lanes of e stay in registers. */
+static inline void spread_row(const float *e, const float *f, size_t count, float *t) {
+    lanes from[HT_DENSE_COLS / WIDTH];
+    for (int i = 0; i < HT_DENSE_COLS / WIDTH; i++)
+        from[i] = lanes_load(e + i * WIDTH);
+    for (size_t j = 0; j < count; j++, t += HT_DENSE_COLS) {
+        lanes factor = lanes_all(f[j]);
+        for (int i = 0; i < HT_DENSE_COLS / WIDTH; i++)
+            lanes_store(t + i * WIDTH, lanes_add(lanes_load(t + i * WIDTH), lanes_multiply(from[i], factor)));
+    }
 }
 
 #endif

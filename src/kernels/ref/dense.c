@@ -12,6 +12,12 @@ void ht_sparse_f32_ref(const float *value, const uint16_t *index, size_t count, 
             c[j] = fmaf(value[q], b[index[q] * b_stride + j], c[j]);
 }
 
+void ht_spread_f32_ref(const float *restrict e, const float *f, size_t count, float *restrict t) {
+    for (size_t j = 0; j < count; j++, t += HT_DENSE_COLS)
+        for (size_t l = 0; l < HT_DENSE_COLS; l++)
+            t[l] += e[l] * f[j];
+}
+
 void ht_dense_f32_ref(const float *a, const float *b, size_t k, float *c, size_t c_stride) {
     float sum[HT_DENSE_ROWS][HT_DENSE_COLS] = {{0}};
     for (size_t q = 0; q < k; q++)

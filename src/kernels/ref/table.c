@@ -61,6 +61,7 @@ const ht_kernel_row ht_kernel_rows_ref[] = {
     {.operation = HT_OPERATION_HADAMARD, .name = "f32_ref", .fn.hadamard = ht_hadamard_f32_ref},
     {.operation = HT_OPERATION_DENSE, .name = "f32_ref", .fn.dense = ht_dense_f32_ref},
     {.operation = HT_OPERATION_SPARSE, .name = "f32_ref", .fn.sparse = ht_sparse_f32_ref},
+    {.operation = HT_OPERATION_SPREAD, .name = "f32_ref", .fn.spread = ht_spread_f32_ref},
     {.operation = HT_OPERATION_CAST, .name = "any_ref", .formats = "all", .fn.cast = ht_quantize_ref},
     {.operation = HT_OPERATION_UNCAST, .name = "any_ref", .formats = "all", .fn.uncast = ht_dequantize_ref},
     {.operation = HT_OPERATION_TURN, .name = "any_ref", .fn.turn = ht_turn_ref},

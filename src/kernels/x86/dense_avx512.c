@@ -22,6 +22,9 @@ static inline lanes lanes_zero(void) {
 static inline lanes lanes_add(lanes a, lanes b) {
     return _mm512_add_ps(a, b);
 }
+static inline lanes lanes_multiply(lanes a, lanes b) {
+    return _mm512_mul_ps(a, b);
+}
 static inline lanes lanes_fma(lanes a, lanes b, lanes c) {
     return _mm512_fmadd_ps(a, b, c);
 }
@@ -35,4 +38,8 @@ void ht_dense_f32_avx512(const float *a, const float *b, size_t k, float *c, siz
 void ht_sparse_f32_avx512(const float *value, const uint16_t *index, size_t count, const float *b, size_t b_stride,
                           float *c, size_t n) {
     sparse_row(value, index, count, b, b_stride, c, n);
+}
+
+void ht_spread_f32_avx512(const float *e, const float *f, size_t count, float *t) {
+    spread_row(e, f, count, t);
 }

@@ -112,6 +112,7 @@ static void open_groups(ht_gptq_state *s) {
         ht_lane_group *group = &s->group[s->groups++];
         *group = (ht_lane_group){.grid = walk->grid,
                                  .tile = s->tile,
+                                 .spread = s->spread,
                                  .order = walk->order + begin,
                                  .pivot = walk->factor->pivot + begin,
                                  .panel = panel,
@@ -125,15 +126,19 @@ static void open_groups(ht_gptq_state *s) {
 
 /* --- A strip through a block ------------------------------------------------------------------------------------ */
 
-static void gather(const ht_gptq_state *s, size_t strip, float *weight) {
+void ht_gptq_gather(const ht_gptq_state *s, size_t strip, size_t first, size_t count, float *weight) {
     const ht_gptq_walk *walk = s->walk;
-    size_t cols = walk->grid->cols, rows = ht_gptq_rows(s, strip), length = s->end - s->first;
+    size_t cols = walk->grid->cols, rows = ht_gptq_rows(s, strip);
+    const uint32_t *order = walk->order + first;
     if (rows < HT_LANES)
-        memset(weight, 0, length * HT_LANES * sizeof *weight);
-    for (size_t r = 0; r < rows; r++) {
-        const float *row = walk->weight + (strip * HT_LANES + r) * cols;
-        for (size_t i = 0; i < length; i++)
-            weight[i * HT_LANES + r] = row[walk->order[s->first + i]];
+        memset(weight, 0, count * HT_LANES * sizeof *weight);
+    for (size_t begin = 0, end; begin < count; begin = end) {
+        end = ht_gptq_least(begin + HT_GPTQ_TURN, count);
+        for (size_t r = 0; r < rows; r++) {
+            const float *row = walk->weight + (strip * HT_LANES + r) * cols;
+            for (size_t i = begin; i < end; i++)
+                weight[i * HT_LANES + r] = row[order[i]];
+        }
     }
 }
 
@@ -146,7 +151,7 @@ static ht_status walk_strip(void *arg, size_t strip, size_t worker) {
     const ht_lane_group finished = {
         .tile = s->tile, .panel = s->finished, .step = s->first * HT_LANE_PANEL, .depth = s->first, .count = length};
     scratch->pruned = s->pruned ? s->pruned + strip * values : NULL;
-    gather(s, strip, scratch->weight);
+    ht_gptq_gather(s, strip, s->first, length, scratch->weight);
     memcpy(target, scratch->weight, length * HT_LANES * sizeof *target);
     memset(target + length * HT_LANES, 0, HT_LANE_PANEL * HT_LANES * sizeof *target);
     ht_lane_feed(&finished, error, target);
@@ -351,6 +356,7 @@ ht_status ht_gptq_walk_columns(ht_gptq_walk *walk) {
     array_row list[ARRAYS];
     char *memory = NULL;
     s.tile = ht_kernel_choose(HT_OPERATION_DENSE, ht_cpu_flags(walk->ctx), NULL, 1)->fn.dense;
+    s.spread = ht_kernel_choose(HT_OPERATION_SPREAD, ht_cpu_flags(walk->ctx), NULL, 1)->fn.spread;
     s.run = walk->sparsity.share > 0 ? ht_gptq_run_length(&s) : 0;
     ht_status status = open_state(&s, &memory);
     if (status == HT_OK)

@@ -81,9 +81,7 @@ void ht_lane_walk_group(const ht_lane_group *group, ht_lane_cells *cells, const 
                  out->rest ? out->rest + i * HT_LANES : NULL, out->cost);
             if (out->codes)
                 memcpy(out->codes + group->order[i] * HT_LANES, code, sizeof code);
-            for (size_t j = i + 1; j < end; j++)
-                for (size_t l = 0; l < HT_LANES; l++)
-                    t[j * HT_LANES + l] += error[l] * panel[i * HT_LANE_PANEL + j - first];
+            group->spread(error, panel + i * HT_LANE_PANEL + i + 1 - first, end - i - 1, t + (i + 1) * HT_LANES);
         }
         if (finished(out))
             return;

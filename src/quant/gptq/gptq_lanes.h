@@ -23,6 +23,7 @@ enum { HT_LANES = HT_GRID_LANES, HT_LANE_PANEL = HT_DENSE_ROWS };
 typedef struct ht_lane_group {
     const ht_grid *grid;
     ht_dense_fn *tile;
+    ht_spread_fn *spread;
     const uint32_t *order; /* [count] columns */
     const double *pivot;   /* [count] what an error costs */
     const float *panel;

@@ -21,6 +21,7 @@ typedef struct ht_gptq_scratch {
 typedef struct ht_gptq_state {
     ht_gptq_walk *walk;
     ht_dense_fn *tile;
+    ht_spread_fn *spread;
     size_t strips, units, cells;    /* of a row */
     ht_grid_cell *cell;             /* [rows, units * cells of a unit] */
     uint8_t *pruned;                /* likewise: columns that become zero; NULL: none do */
@@ -52,6 +53,11 @@ static inline ht_grid_cell *ht_gptq_cells(const ht_gptq_state *s, size_t row, si
 static inline size_t ht_gptq_strip_values(const ht_gptq_state *s) {
     return s->walk->grid->cols * HT_LANES;
 }
+
+/* Some positions of a strip's weights, a vector each: [count, HT_LANES], zeros in lanes beyond the rows. Columns of a
+ * few lines at a time, so that both sides stay near. */
+enum { HT_GPTQ_TURN = 16 };
+void ht_gptq_gather(const ht_gptq_state *s, size_t strip, size_t first, size_t count, float *weight);
 
 /* Cells of the unit that the group is, for the rows of a strip: target as ht_lane_walk_group takes it. */
 void ht_gptq_choose_unit(const ht_gptq_state *s, size_t strip, const ht_lane_group *group, ht_gptq_scratch *scratch,

@@ -151,50 +151,62 @@ static ht_status pack_block(void *arg, size_t p, size_t worker) {
 }
 
 /* One column of a strip: e and code where a better one is found; what changed, and by how much the loss. */
-static void choose_again(const ht_grid *grid, const ht_grid_lanes *lanes, const float *weight, const float *g, float h,
-                         const uint8_t *pruned, float *e, uint8_t *code, float *change, float *loss) {
+static void choose_again(const ht_grid *grid, const ht_grid_lanes *lanes, const float *restrict weight,
+                         const float *restrict g, float h, const uint8_t *pruned, float *restrict e,
+                         uint8_t *restrict code, float *restrict change, float *restrict loss) {
     float t[HT_LANES], value[HT_LANES], now[HT_LANES];
     uint8_t other[HT_LANES];
+    int32_t better[HT_LANES];
     for (size_t i = 0; i < HT_LANES; i++) {
         now[i] = weight[i] - e[i];
         t[i] = now[i] + g[i] / h;
     }
     ht_grid_round_lanes(grid, lanes, t, value, other);
+    /* Only what lowers the loss, so that ties and rounding errors do not wander. */
+    for (size_t i = 0; i < HT_LANES; i++)
+        better[i] = (fabsf(t[i] - value[i]) < fabsf(t[i] - now[i])) & (other[i] != code[i]);
+    for (size_t i = 0; pruned && i < HT_LANES; i++)
+        better[i] &= !pruned[i];
     for (size_t i = 0; i < HT_LANES; i++) {
-        /* Only what lowers the loss, so that ties and rounding errors do not wander. */
-        int better = other[i] != code[i] && !(pruned && pruned[i]) && fabsf(t[i] - value[i]) < fabsf(t[i] - now[i]);
-        float error = better ? weight[i] - value[i] : e[i];
+        float error = better[i] ? weight[i] - value[i] : e[i];
         change[i] = error - e[i];
         loss[i] += change[i] * (2 * g[i] + change[i] * h);
         e[i] = error;
-        code[i] = better ? other[i] : code[i];
     }
+    for (size_t i = 0; i < HT_LANES; i++)
+        code[i] = better[i] ? other[i] : code[i];
 }
 
 static void list_changes(const sweep *w, size_t strip, const float *change) {
-    size_t length = w->end - w->first;
-    for (size_t r = 0; r < ht_gptq_rows(w->s, strip); r++) {
-        size_t row = strip * HT_LANES + r, count = 0;
-        for (size_t i = 0; i < length; i++) {
-            w->value[row * SPAN + count] = change[i * HT_LANES + r];
-            w->index[row * SPAN + count] = (uint16_t)i;
-            count += change[i * HT_LANES + r] != 0;
+    size_t length = w->end - w->first, rows = ht_gptq_rows(w->s, strip), first = strip * HT_LANES;
+    memset(w->count + first, 0, rows * sizeof *w->count);
+    for (size_t begin = 0, end; begin < length; begin = end) {
+        end = ht_gptq_least(begin + HT_GPTQ_TURN, length);
+        for (size_t r = 0; r < rows; r++) {
+            size_t count = w->count[first + r];
+            float *value = w->value + (first + r) * SPAN;
+            uint16_t *index = w->index + (first + r) * SPAN;
+            for (size_t i = begin; i < end; i++) {
+                value[count] = change[i * HT_LANES + r];
+                index[count] = (uint16_t)i;
+                count += change[i * HT_LANES + r] != 0;
+            }
+            w->count[first + r] = count;
         }
-        w->count[row] = count;
     }
 }
 
-static void gather(const sweep *w, size_t strip, float *weight, float *g) {
-    const ht_gptq_walk *walk = w->s->walk;
-    size_t cols = walk->grid->cols, rows = ht_gptq_rows(w->s, strip), length = w->end - w->first;
-    if (rows < HT_LANES)
-        memset(weight, 0, length * HT_LANES * sizeof *weight);
-    for (size_t r = 0; r < rows; r++)
-        for (size_t i = 0; i < length; i++)
-            weight[i * HT_LANES + r] = walk->weight[(strip * HT_LANES + r) * cols + walk->order[w->first + i]];
-    for (size_t r = 0; r < HT_LANES; r++)
-        for (size_t i = 0; i < length; i++)
-            g[i * HT_LANES + r] = w->s->pull[(strip * HT_LANES + r) * cols + w->first + i];
+/* e H' of the block, from rows to columns. */
+static void gather_pull(const sweep *w, size_t strip, float *g) {
+    size_t cols = w->s->walk->grid->cols, length = w->end - w->first;
+    for (size_t begin = 0, end; begin < length; begin = end) {
+        end = ht_gptq_least(begin + HT_GPTQ_TURN, length);
+        for (size_t r = 0; r < HT_LANES; r++) {
+            const float *row = w->s->pull + (strip * HT_LANES + r) * cols + w->first;
+            for (size_t i = begin; i < end; i++)
+                g[i * HT_LANES + r] = row[i];
+        }
+    }
 }
 
 static ht_status sweep_strip(void *arg, size_t strip, size_t worker) {
@@ -208,7 +220,8 @@ static ht_status sweep_strip(void *arg, size_t strip, size_t worker) {
     float loss[HT_LANES] = {0};
     uint8_t *code = s->code + strip * values;
     const uint8_t *pruned = s->pruned ? s->pruned + strip * values : NULL;
-    gather(w, strip, weight, g);
+    ht_gptq_gather(s, strip, w->first, length, weight);
+    gather_pull(w, strip, g);
     ht_lane_cells_begin(cells, walk->grid, ht_gptq_cells(s, strip * HT_LANES, 0), s->cells, ht_gptq_rows(s, strip), 0);
     for (size_t first = 0; first < length; first += HT_LANE_PANEL) {
         const float *panel = w->panel + first * length;
@@ -222,9 +235,7 @@ static ht_status sweep_strip(void *arg, size_t strip, size_t worker) {
             choose_again(walk->grid, ht_lane_cells_of(cells, column), weight + i * HT_LANES, g + i * HT_LANES,
                          panel[i * HT_LANE_PANEL + i - first], pruned ? pruned + column * HT_LANES : NULL,
                          error + i * HT_LANES, code + column * HT_LANES, moved, loss);
-            for (size_t j = i + 1; j < end; j++)
-                for (size_t l = 0; l < HT_LANES; l++)
-                    g[j * HT_LANES + l] += moved[l] * panel[i * HT_LANE_PANEL + j - first];
+            s->spread(moved, panel + i * HT_LANE_PANEL + i + 1 - first, end - i - 1, g + (i + 1) * HT_LANES);
         }
     }
     for (size_t l = 0; l < HT_LANES; l++)

@@ -51,7 +51,7 @@ static int has_lanes(const ht_grid *grid) {
     uint8_t codes[HT_GRID_LANES];
     ht_grid_lanes lanes;
     for (size_t i = 0; i < HT_GRID_LANES; i++)
-        lanes.scale[i] = lanes.factor[i] = 1, lanes.offset[i] = lanes.zero[i] = 0;
+        lanes.scale[i] = lanes.factor[i] = lanes.inverse[i] = 1, lanes.offset[i] = lanes.zero[i] = 0;
     return grid->family->round_lanes && grid->family->round_lanes(grid, &lanes, x, values, codes);
 }
 

@@ -48,6 +48,7 @@ typedef struct ht_grid ht_grid;
 enum { HT_GRID_LANES = 32 };
 typedef struct ht_grid_lanes {
     float scale[HT_GRID_LANES], offset[HT_GRID_LANES], factor[HT_GRID_LANES], zero[HT_GRID_LANES];
+    float inverse[HT_GRID_LANES]; /* 1 / scale */
     const ht_grid_cell *cell[HT_GRID_LANES];
 } ht_grid_lanes;
 

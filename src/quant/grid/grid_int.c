@@ -91,7 +91,7 @@ static int int_lanes(const ht_grid *grid, const ht_grid_lanes *lanes, const floa
             q[i] = clamp(nearest(x[i] / lanes->scale[i] + lanes->zero[i]), least, most);
     else
         for (size_t i = 0; i < HT_GRID_LANES; i++)
-            q[i] = clamp(nearest(x[i] * (1 / lanes->scale[i])) + lanes->zero[i], least, most);
+            q[i] = clamp(nearest(x[i] * lanes->inverse[i]) + lanes->zero[i], least, most);
     for (size_t i = 0; i < HT_GRID_LANES; i++)
         codes[i] = (uint8_t)(int32_t)q[i];
     for (size_t i = 0; i < HT_GRID_LANES; i++)

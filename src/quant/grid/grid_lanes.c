@@ -23,6 +23,8 @@ void ht_grid_gather(const ht_grid_cell *cells, size_t step, size_t rows, ht_grid
         lanes->zero[i] = cell->zero;
         lanes->cell[i] = cell;
     }
+    for (size_t i = 0; i < HT_GRID_LANES; i++)
+        lanes->inverse[i] = 1 / lanes->scale[i];
 }
 
 void ht_grid_round_lanes(const ht_grid *grid, const ht_grid_lanes *lanes, const float *x, float *values,

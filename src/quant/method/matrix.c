@@ -26,9 +26,9 @@ static size_t least(size_t a, size_t b) {
 
 /* --- Loss --------------------------------------------------------------------------------------------------- */
 
-/* Rows of e and room for G; the sum of their losses. */
-static ht_status loss_of_rows(ht_context *ctx, const float *second, size_t rows, size_t cols, const float *e, float *g,
-                              double *sum) {
+/* Rows of e and room for G; diagonal of H; the sum of their losses. */
+static ht_status loss_of_rows(ht_context *ctx, const float *second, const float *diagonal, size_t rows, size_t cols,
+                              const float *e, float *g, double *sum) {
     for (size_t i = 0; i < rows * cols; i++)
         g[i] = 0;
     for (size_t first = 0; first < cols; first += CHUNK_COLS) {
@@ -46,7 +46,7 @@ static ht_status loss_of_rows(ht_context *ctx, const float *second, size_t rows,
         double row = 0;
         for (size_t j = 0; j < cols; j++) {
             double error = (double)e[r * cols + j];
-            row += error * (2 * (double)g[r * cols + j] - error * (double)second[j * cols + j]);
+            row += error * (2 * (double)g[r * cols + j] - error * (double)diagonal[j]);
         }
         *sum += row;
     }
@@ -55,7 +55,7 @@ static ht_status loss_of_rows(ht_context *ctx, const float *second, size_t rows,
 
 size_t ht_matrix_loss_bytes(size_t rows, size_t cols) {
     size_t most = least(rows, CHUNK_ROWS);
-    return 2 * most * cols * sizeof(float) + ht_dense_bytes(most, least(CHUNK_COLS, cols), cols);
+    return (2 * most + 1) * cols * sizeof(float) + ht_dense_bytes(most, least(CHUNK_COLS, cols), cols);
 }
 
 double ht_matrix_loss(const ht_matrix_problem *problem, const ht_moments *moments, const float *decoded) {
@@ -64,14 +64,17 @@ double ht_matrix_loss(const ht_matrix_problem *problem, const ht_moments *moment
     double sum = 0;
     if (!moments || !moments->second || moments->cols != cols || moments->tokens == 0)
         return (double)NAN;
-    if (ht_allocate_raw(problem->ctx, 2 * most * cols, sizeof *e, "errors of rows", &e) != HT_OK)
+    if (ht_allocate_raw(problem->ctx, (2 * most + 1) * cols, sizeof *e, "errors of rows", &e) != HT_OK)
         return (double)NAN;
     ht_status status = HT_OK;
+    float *diagonal = e + 2 * most * cols;
+    for (size_t i = 0; i < cols; i++)
+        diagonal[i] = moments->second[i * cols + i];
     for (size_t first = 0, rows; first < problem->rows && status == HT_OK; first += rows) {
         rows = least(most, problem->rows - first);
         for (size_t i = 0; i < rows * cols; i++)
             e[i] = problem->weight[first * cols + i] - decoded[first * cols + i];
-        status = loss_of_rows(problem->ctx, moments->second, rows, cols, e, e + most * cols, &sum);
+        status = loss_of_rows(problem->ctx, moments->second, diagonal, rows, cols, e, e + most * cols, &sum);
     }
     ht_release(problem->ctx, e);
     return status == HT_OK ? sum / (double)moments->tokens : (double)NAN;
