@@ -15,8 +15,8 @@
  * With `gptaq` both losses are those of w', the quantity that is minimized.
  *
  * The loss comes with the walk, sum of pivot_k (t_k - q_k)^2 less what damping added, and sweeps know by how much each
- * code lowers it; so no product of errors and H is needed, unless the number is next to nothing or close to the
- * rounding's.
+ * code lowers it; so large matrices need no product of errors and H, unless the number is next to nothing or close to
+ * the rounding's.
  *
  * Refuses: weights or statistics that are not finite (names row or column), formats without a grid.
  * Source: Frantar et al. 2022, arXiv:2210.17323; Li et al. 2025, arXiv:2504.02692 (the aim of GPTAQ; solved whole here,
@@ -35,7 +35,7 @@ static const double SHRINKS[] = {0, 0.03, 0.1, 0.25, 0.5}, DAMPS[] = {0.01, 0.03
 enum { TRIALS = 5 };
 /* The walk's account of the loss stands between these, of the rounding's loss: below, what it leaves is small beside
  * its own rounding errors; above, the guard wants the same product for both. */
-static const double LITTLE = 1e-3, CLOSE = 0.9;
+static const double LITTLE = 1e-3, CLOSE = 0.9, LARGE = 1e9; /* of rows * cols^2 */
 
 typedef struct work {
     const ht_matrix_problem *problem;
@@ -195,7 +195,8 @@ static ht_status walk_again(work *w) {
     w->fresh = 0;
     HT_TRY(walk(w));
     double share = w->result->loss / w->result->rtn_loss;
-    if (!w->accounted || !(share > LITTLE && share < CLOSE))
+    double products = (double)w->problem->rows * (double)w->problem->cols * (double)w->problem->cols;
+    if (!w->accounted || products < LARGE || !(share > LITTLE && share < CLOSE))
         w->result->loss = ht_matrix_loss(&w->aim, w->problem->input, w->result->decoded);
     w->result->held_out_loss = ht_matrix_loss(&w->aim, w->problem->held_out, w->result->decoded);
     return HT_OK;
