@@ -252,6 +252,66 @@ static void test_float8(void) {
     CHECK(taken > 0 || !(all_flags & HT_CPU_AVX2));
 }
 
+/* Every bf16 up to every largest magnitude that has another significand: every quotient there is, up to powers of two.
+ */
+static void test_float8_quotients(void) {
+    static const char *const names[] = {"fp8_row", "fp8_e5m2_row"};
+    enum { TOP = 0x4300, COLS = TOP + 128 };
+    for (size_t n = 0; n < 2; n++)
+        for (uint16_t top = TOP; top < COLS; top++)
+            for (const ht_kernel_row *row = ht_kernel_rows_arch; row->name; row++) {
+                static uint16_t x[COLS];
+                static uint8_t got[COLS], want[COLS];
+                float scales[2];
+                ht_format format;
+                ht_row_options options = ht_row_options_default();
+                ht_planes planes = {{got, &scales[0], NULL}}, wanted = {{want, &scales[1], NULL}};
+                REQUIRE_OK(ht_format_parse(names[n], &format));
+                ht_cast cast = {&format, &options, x, HT_BF16, 1, COLS, &planes, NULL, 0};
+                if (row->operation != HT_OPERATION_CAST || (row->needs & all_flags) != row->needs || !row->casts(&cast))
+                    continue;
+                for (uint16_t i = 0; i < COLS; i++)
+                    x[i] = (uint16_t)((i < top ? i : top) | (i % 3 ? 0 : 0x8000));
+                CHECK_OK(ht_format_quantize(&format, &options, x, HT_BF16, 1, COLS, &wanted));
+                CHECK_OK(row->fn.cast(&cast));
+                CHECK(scales[0] >= scales[1] && scales[0] <= scales[1]);
+                if (!CHECK_BYTES(got, want, COLS))
+                    printf("  %s: %s, largest %04x\n", row->name, names[n], top);
+            }
+}
+
+/* The same of NVFP4, whose divisors are products of a scale and the matrix's number: every significand of the matrix's
+ * largest magnitude, blocks of every magnitude below. */
+static void test_nvfp4_quotients(void) {
+    enum { COLS = 1 << 13 };
+    static uint16_t x[COLS];
+    static uint8_t got[COLS / 2], want[COLS / 2], scales[2][COLS / 16];
+    ht_format format;
+    ht_row_options options = ht_row_options_default();
+    REQUIRE_OK(ht_format_parse("nvfp4", &format));
+    for (uint16_t top = 0x4300; top < 0x4380; top++)
+        for (const ht_kernel_row *row = ht_kernel_rows_arch; row->name; row++) {
+            ht_range range = ht_range_empty();
+            for (size_t i = 0; i < COLS; i++) {
+                uint32_t r = ht_random_u32(12, top, i), below = ht_random_u32(13, top, i / 16) % 0x500 + r % 0x380;
+                x[i] = (uint16_t)((r & 0x8000) | (i ? top - below : top));
+            }
+            CHECK_OK(ht_range_add(&range, x, HT_BF16, COLS));
+            float global = ht_format_global(&format, &options, &range);
+            ht_planes planes = {.plane = {[HT_PLANE_CODES] = got, [HT_PLANE_SCALES] = scales[0]}}, wanted = planes;
+            planes.plane[HT_PLANE_GLOBAL] = wanted.plane[HT_PLANE_GLOBAL] = &global;
+            wanted.plane[HT_PLANE_CODES] = want;
+            wanted.plane[HT_PLANE_SCALES] = scales[1];
+            ht_cast cast = {&format, &options, x, HT_BF16, 1, COLS, &planes, NULL, 0};
+            if (row->operation != HT_OPERATION_CAST || (row->needs & all_flags) != row->needs || !row->casts(&cast))
+                continue;
+            CHECK_OK(ht_format_quantize(&format, &options, x, HT_BF16, 1, COLS, &wanted));
+            CHECK_OK(row->fn.cast(&cast));
+            if (!(CHECK_BYTES(scales[0], scales[1], COLS / 16) & CHECK_BYTES(got, want, COLS / 2)))
+                printf("  %s: nvfp4, largest %04x\n", row->name, top);
+        }
+}
+
 static void test_int(void) {
     static const char *const rows[] = {"int8_row",    "int4_row",       "int5_row",        "int1_row",
                                        "uint4_row",   "int8_row_asym",  "int4_row_bytes",  "int6_row",
@@ -337,6 +397,8 @@ int main(void) {
     RUN(test_mx);
     RUN(test_nvfp4);
     RUN(test_float8);
+    RUN(test_float8_quotients);
+    RUN(test_nvfp4_quotients);
     RUN(test_int);
     RUN(test_tally);
     RUN(test_range);

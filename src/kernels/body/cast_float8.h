@@ -84,20 +84,28 @@ static int float8_is_plain(const ht_cast *cast, float scale) {
            !(cast->options->amax_upper > 0) && half_divides_well(scale);
 }
 
-/* n values of such a tile by whole lines; how many that were. */
-WIDE size_t float8_lines(const ht_cast *cast, size_t at, size_t n, float scale, const cast_shape shape,
-                         ht_dtype dtype) {
+/* n values of such a tile by whole lines; how many that were. near: half_reciprocal of the scale, or 0; by_product: it
+ * is not, a constant. Values `ahead` are asked for: they are read next, for their scale, when nothing is there to hide
+ * the wait behind. */
+WIDE size_t float8_lines(const ht_cast *cast, size_t at, size_t n, float scale, const cast_shape shape, ht_dtype dtype,
+                         float near, int by_product, size_t ahead) {
     uint8_t *codes = (uint8_t *)cast->planes->plane[HT_PLANE_CODES] + at;
     int streams = cast->streams && cast_is_line(codes, 0);
-    wf divisor = w_float(scale), inverse = w_float(1 / scale);
+    wf divisor = w_float(scale), inverse = w_float(by_product ? near : 1 / scale);
     const half_rounding to = half_rounding_of(shape);
     size_t i = 0;
     for (; i + 2 * HALF_LANES <= n; i += 2 * HALF_LANES) {
         wh part[2], signs;
+        const size_t size = dtype == HT_F32 ? 4 : 2;
+        for (size_t line = 0; line < 2 * HALF_LANES * size; line += CAST_LINE)
+            __builtin_prefetch((const char *)cast->x + (at + i + ahead) * size + line);
         for (size_t j = 0; j < 2; j++) {
             wpair x = cast_magnitudes(cast->x, dtype, at + i + j * HALF_LANES, &signs);
-            part[j] = half_codes(half_quotient(x.even, divisor, inverse), half_quotient(x.odd, divisor, inverse), signs,
-                                 &to, shape);
+            if (by_product)
+                part[j] = half_codes_of_products(w_mul(x.even, inverse), w_mul(x.odd, inverse), signs, &to, shape);
+            else
+                part[j] = half_codes(half_quotient(x.even, divisor, inverse), half_quotient(x.odd, divisor, inverse),
+                                     signs, &to, shape);
         }
         cast_put_line(codes + i, h_bytes_64(part[0], part[1]), streams);
     }
@@ -107,14 +115,17 @@ WIDE size_t float8_lines(const ht_cast *cast, size_t at, size_t n, float scale, 
 WIDE void float8_tile(const ht_cast *cast, const ht_tile *tile, float scale, float stored, const cast_shape shape) {
     float x[HALF_LANES];
     uint8_t lines[CAST_CHUNK], *codes = cast->planes->plane[HT_PLANE_CODES];
-    int plain = float8_is_plain(cast, scale);
+    int plain = float8_is_plain(cast, scale), bf16 = cast->x_dtype == HT_BF16;
+    float near = plain && bf16 && tile->rows * tile->cols >= CAST_CHUNK ? half_reciprocal(scale, 4) : 0;
     for (size_t r = tile->row; r < tile->row + tile->rows; r++) {
         size_t first = r * cast->cols + tile->col;
-        size_t begin = 0;
-        if (plain && cast->x_dtype == HT_BF16)
-            begin = float8_lines(cast, first, tile->cols, scale, shape, HT_BF16);
+        size_t begin = 0, ahead = r + 1 < cast->rows ? cast->cols : 0;
+        if (near > 0)
+            begin = float8_lines(cast, first, tile->cols, scale, shape, HT_BF16, near, 1, ahead);
+        else if (plain && bf16)
+            begin = float8_lines(cast, first, tile->cols, scale, shape, HT_BF16, 0, 0, ahead);
         else if (plain)
-            begin = float8_lines(cast, first, tile->cols, scale, shape, HT_F32);
+            begin = float8_lines(cast, first, tile->cols, scale, shape, HT_F32, 0, 0, ahead);
         for (size_t done = begin, n; done < tile->cols; done += n) {
             n = cast_part(tile->cols, done);
             size_t at = first + done;

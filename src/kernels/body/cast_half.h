@@ -152,6 +152,57 @@ WIDE wf half_quotient(wf x, wf d, wf inverse) {
     return w_plus_product(q, w_minus_product(x, q, d), inverse);
 }
 
+/* --- Quotients of bf16 by one product -------------------------------------------------------------------------------
+ *
+ * x * fl(1/d) is within 2^-22 of x / d. When x has 8 significant bits, that only matters if some x lies that close to d
+ * times a tie of the element format. Whether any can is a property of d: does d * T, for the T of 5 bits that ties are
+ * (e2m1: of 3), have a number of 8 bits within 2^-20? If so, dividing that number tells on which side of the tie the
+ * quotient falls, and moving the reciprocal by 2^-21 towards it puts the product there too; if two ties want it moved
+ * both ways, there is no such reciprocal (0). Ties themselves go to the even code: up where T, without its factors of
+ * two, is 3 modulo 4. So no product is a tie, its upper 16 bits are enough, and rounding is an addition in 16-bit
+ * lanes:
+ *
+ *     normals          (t + half of the last place) >> (7 - m)           t: see the top of this file
+ *     lowest binade    e2m1: 1 above -128, 2 from 64 on; others as sums, and rare
+ *
+ * `bits` is one more than the mantissa has. */
+static inline float half_reciprocal(float d, unsigned bits) {
+    const double near = 0x1p-20;
+    int up = 0, down = 0;
+    if (!(d >= 0x1p-90f && d <= 0x1p90f))
+        return 0;
+    for (uint32_t tie = 1u << bits; tie < 2u << bits; tie++) {
+        double product = (double)d * tie; /* exact */
+        uint64_t word;
+        memcpy(&word, &product, sizeof word);
+        word = (word + ((uint64_t)1 << 44)) >> 45 << 45; /* to 8 bits */
+        double x;
+        memcpy(&x, &word, sizeof x);
+        if (x - product > near * product || product - x > near * product)
+            continue;
+        float quotient = (float)x / d, at = (float)tie;
+        int upper = quotient > at || (quotient >= at && (tie >> __builtin_ctz(tie)) % 4 == 3);
+        up |= upper;
+        down |= !upper;
+    }
+    return up && down ? 0 : (float)(1 / (double)d * (1 + (up - down) * 0x1p-21));
+}
+
+/* 32 codes of such quotients, with their signs. */
+WIDE wh half_codes_of_products(wf even, wf odd, wh signs, const half_rounding *to, const cast_shape shape) {
+    const unsigned drop = 7 - shape.mantissa;
+    wh t = half_exponent_field(w_pair_high(w_bits(even), w_bits(odd)), shape);
+    t = h_min(t, h_int((int)(shape.max_bits >> 16) - ((127 - shape.bias) << 7)));
+    wh code = h_right_signed(h_add(t, h_int(1 << (drop - 1))), drop);
+    if (shape.mantissa == 1)
+        code = h_raise_if_above(t, h_int(63), h_max_if_above(t, h_int(-129), code, h_int(1)), h_int(2));
+    else if (h_any_above_where(h_int(128), t, h_magnitude(signs)))
+        return half_codes(even, odd, signs, to, shape);
+    else
+        code = h_max(code, h_int(0));
+    return half_with_sign(code, signs, shape);
+}
+
 /* 32 f32 rounded to odd, in 16 bits. */
 WIDE wh half_odd(wi even, wi odd) {
     return h_or(w_pair_high(even, odd), h_min_unsigned(w_pair_low(even, odd), h_int(1)));

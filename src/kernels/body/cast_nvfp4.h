@@ -116,13 +116,14 @@ static __attribute__((noinline)) void nvfp4_chunk_apart(const ht_cast *cast, con
 /* By scale code: what values are divided by, or multiplied by; and the first's reciprocal. */
 typedef struct nvfp4_table {
     int plain; /* every divisor may be replaced by its reciprocal */
-    float factor[128], inverse[128];
+    int near;  /* every divisor has one for bf16 (half_reciprocal) */
+    float factor[128], inverse[128], reciprocal[128];
 } nvfp4_table;
 
 WIDE void nvfp4_fill_table(const ht_nvfp4_rules *rules, nvfp4_table *table) {
     uint32_t codes[CAST_LANES];
     int divides = rules->divides && !rules->training;
-    table->plain = 1;
+    table->plain = table->near = 1;
     for (uint32_t first = 0; first < 128; first += CAST_LANES) {
         for (uint32_t i = 0; i < CAST_LANES; i++)
             codes[i] = first + i;
@@ -130,18 +131,28 @@ WIDE void nvfp4_fill_table(const ht_nvfp4_rules *rules, nvfp4_table *table) {
         w_store(table->factor + first, factor);
         w_store(table->inverse + first, w_div(w_float(1), factor));
     }
+    for (size_t c = 1; c < 0x7e && divides; c++) { /* from 16 on a divisor is twice the one 8 codes before */
+        table->reciprocal[c] = c < 16 ? half_reciprocal(table->factor[c], 2) : table->reciprocal[c - 8] / 2;
+        table->near &= table->reciprocal[c] > 0 && table->factor[c] <= 0x1p90f;
+    }
     for (size_t c = 1; c < 0x7e; c++)
         table->plain &=
             divides ? half_divides_well(table->factor[c]) : table->factor[c] >= 0x1p-90f && table->factor[c] <= 0x1p90f;
 }
 
+/* How codes come from values and factors: a constant. */
+typedef enum nvfp4_way { NVFP4_MULTIPLIED, NVFP4_DIVIDED, NVFP4_BY_PRODUCT } nvfp4_way;
+
 /* Codes of two blocks, beginning with b. */
 WIDE wh nvfp4_two(const void *values, ht_dtype dtype, const nvfp4_table *table, const uint8_t *codes, size_t at,
-                  int divides, const half_rounding *to) {
+                  nvfp4_way way, const half_rounding *to) {
     wh signs;
     wpair x = cast_magnitudes(values, dtype, at, &signs);
-    wf factor = w_two_floats(&table->factor[codes[0]], &table->factor[codes[1]]), even, odd;
-    if (divides) {
+    const float *numbers = way == NVFP4_BY_PRODUCT ? table->reciprocal : table->factor;
+    wf factor = w_two_floats(&numbers[codes[0]], &numbers[codes[1]]), even, odd;
+    if (way == NVFP4_BY_PRODUCT)
+        return half_codes_of_products(w_mul(x.even, factor), w_mul(x.odd, factor), signs, to, CAST_E2M1);
+    if (way == NVFP4_DIVIDED) {
         wf inverse = w_two_floats(&table->inverse[codes[0]], &table->inverse[codes[1]]);
         even = half_quotient(x.even, factor, inverse);
         odd = half_quotient(x.odd, factor, inverse);
@@ -154,7 +165,7 @@ WIDE wh nvfp4_two(const void *values, ht_dtype dtype, const nvfp4_table *table, 
 
 /* 1 when done; 0 when a scale is out of the ordinary. */
 WIDE int nvfp4_lines(const ht_cast *cast, const ht_nvfp4_rules *rules, const nvfp4_table *table, size_t block,
-                     ht_packing packing, int divides, ht_dtype dtype, const half_rounding *to) {
+                     ht_packing packing, nvfp4_way way, ht_dtype dtype, const half_rounding *to) {
     uint32_t amax[NVFP4_BLOCKS];
     uint8_t codes[NVFP4_BLOCKS];
     size_t at = block * NVFP4_BLOCK;
@@ -171,7 +182,7 @@ WIDE int nvfp4_lines(const ht_cast *cast, const ht_nvfp4_rules *rules, const nvf
         wh part[4];
         for (size_t i = 0; i < 4; i++) {
             size_t b = half * 8 + i * 2;
-            part[i] = nvfp4_two(cast->x, dtype, table, codes + b, at + b * NVFP4_BLOCK, divides, to);
+            part[i] = nvfp4_two(cast->x, dtype, table, codes + b, at + b * NVFP4_BLOCK, way, to);
         }
         cast_put_line(place + half * CAST_LINE, h_nibbles_128(part, packing == HT_PACK_HIGH ? 0x0110 : 0x1001),
                       streams);
@@ -179,23 +190,26 @@ WIDE int nvfp4_lines(const ht_cast *cast, const ht_nvfp4_rules *rules, const nvf
     return 1;
 }
 
-/* Packing and type of the values are constants, and whether they are divided. */
-WIDE void nvfp4_whole_chunks(const ht_cast *cast, const ht_nvfp4_rules *rules, size_t chunks, ht_packing packing,
-                             int divides, ht_dtype dtype) {
-    nvfp4_table table;
+/* Packing, type of the values and way are constants. */
+WIDE void nvfp4_whole_chunks(const ht_cast *cast, const ht_nvfp4_rules *rules, const nvfp4_table *table, size_t chunks,
+                             ht_packing packing, nvfp4_way way, ht_dtype dtype) {
     const half_rounding to = half_rounding_of(CAST_E2M1);
-    nvfp4_fill_table(rules, &table);
     for (size_t c = 0; c < chunks; c++)
-        if (!table.plain || !nvfp4_lines(cast, rules, &table, c * NVFP4_BLOCKS, packing, divides, dtype, &to))
+        if (!table->plain || !nvfp4_lines(cast, rules, table, c * NVFP4_BLOCKS, packing, way, dtype, &to))
             nvfp4_chunk_apart(cast, rules, c * NVFP4_BLOCKS, NVFP4_BLOCKS, packing);
 }
 
 WIDE void nvfp4_most(const ht_cast *cast, const ht_nvfp4_rules *rules, size_t chunks, ht_packing packing,
                      ht_dtype dtype) {
-    if (rules->divides && !rules->training)
-        nvfp4_whole_chunks(cast, rules, chunks, packing, 1, dtype);
+    nvfp4_table table;
+    int divides = rules->divides && !rules->training;
+    nvfp4_fill_table(rules, &table);
+    if (divides && table.near && dtype == HT_BF16)
+        nvfp4_whole_chunks(cast, rules, &table, chunks, packing, NVFP4_BY_PRODUCT, dtype);
+    else if (divides)
+        nvfp4_whole_chunks(cast, rules, &table, chunks, packing, NVFP4_DIVIDED, dtype);
     else
-        nvfp4_whole_chunks(cast, rules, chunks, packing, 0, dtype);
+        nvfp4_whole_chunks(cast, rules, &table, chunks, packing, NVFP4_MULTIPLIED, dtype);
 }
 
 WIDE ht_status nvfp4_all(const ht_cast *cast, ht_packing packing) {
