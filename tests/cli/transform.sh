@@ -11,6 +11,8 @@ run one --method smooth+gptq --threads 1
 run two --method smooth+gptq --threads 2
 diff -r one two >/dev/null || fail "threads change bytes"
 grep -q 'smooth+gptq' one/config.json || fail "the record does not name the methods"
+expect 0 halftone verify one --against "$MODEL" >verified
+grep -q 'kept.*the method edits the float model first' verified || fail "verify says nothing about the edited model"
 expect 0 halftone eval one --text "$text" --context 128 --tokens 512 --against "$MODEL" --json --quiet >out.json
 check "$(json out.json top1_agreement | cut -c1-2)" = "0."
 # A stage that an interrupted run left is used again; a model in its place is left alone.

@@ -20,6 +20,7 @@
 #include "base/text.h"
 #include "io/json.h"
 #include "quant/decode.h"
+#include "quant/method/methods.h"
 
 enum { MOST_CHECKS = 16 };
 
@@ -199,6 +200,9 @@ static ht_status check_names(ht_verify_run *v) {
 
 static ht_status check_kept(ht_verify_run *v) {
     ht_finding finding = {0};
+    if (v->edited)
+        return ht_verify_add(v, "kept", &finding,
+                             "unquantized tensors compared: the method edits the float model first");
     for (size_t i = 0; i < ht_checkpoint_parameter_count(v->checkpoint); i++) {
         const ht_parameter *parameter = ht_checkpoint_parameter(v->checkpoint, i);
         const ht_stored_tensor *mine = ht_checkpoint_tensor(v->checkpoint, parameter->stored[0]);
@@ -281,17 +285,21 @@ static ht_status run_checks(ht_verify_run *v, const char *reader) {
     return reader ? ht_verify_reader(v, reader) : HT_OK;
 }
 
-/* Was any group's scale searched? Says so in the record that quantizing leaves in the config. */
-static int any_searched(const json_t *quant) {
+int ht_verify_edits(const char *method) {
+    ht_chain chain;
+    return method && ht_chain_parse(method, &chain) == HT_OK &&
+           (chain.stage[HT_STAGE_SCALE] || chain.stage[HT_STAGE_ROTATE]);
+}
+
+/* What the records of groups say that quantizing leaves in the config. */
+static void read_records(ht_verify_run *v, json_t *groups) {
     const char *key;
     json_t *group;
-    json_t *groups = json_object_get(json_object_get(quant, "halftone"), "groups");
     json_object_foreach(groups, key, group) {
         const char *rule = ht_json_string(group, "scale_rule");
-        if (rule && strcmp(rule, "mse") == 0)
-            return 1;
+        v->searched |= rule && strcmp(rule, "mse") == 0;
+        v->edited |= ht_verify_edits(ht_json_string(group, "method"));
     }
-    return 0;
 }
 
 static ht_status prepare(ht_verify_run *v, ht_arena *arena) {
@@ -305,7 +313,8 @@ static ht_status prepare(ht_verify_run *v, ht_arena *arena) {
     if (text)
         HT_TRY(ht_json_parse(ht_checkpoint_path(v->checkpoint), "config.json", text, strlen(text), &v->config));
     v->quant = json_object_get(v->config, "quantization_config");
-    v->searched = any_searched(v->quant);
+    read_records(v, json_object_get(json_object_get(v->quant, "halftone"), "groups"));
+    read_records(v, json_object_get(v->quant, "groups")); /* of the profile plain they are the records */
     return HT_OK;
 }
 

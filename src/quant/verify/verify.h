@@ -29,6 +29,7 @@ typedef struct ht_verify_run {
     json_t *quant;   /* its quantization_config, borrowed; NULL when there is none */
     ht_class *class; /* by parameter */
     int searched;    /* scales were searched (scale_rule mse): they may clip */
+    int edited;      /* some group's method edits the whole model first (ht_verify_edits) */
 } ht_verify_run;
 
 /* Close a check: detail says "<looked> <what>" or the first problem and how many more there are. */
@@ -46,6 +47,10 @@ ht_status ht_reader_check_name(const char *reader);
  * parameter's. In *targeted: the ignore list names it. Fails with CORRUPT (a broken pattern). */
 ht_status ht_verify_group(const ht_verify_run *v, const char *name, int is_linear, const char **group, json_t **value,
                           int *ignored);
+
+/* Does a recorded method (NULL: none) edit float weights before it quantizes, other tensors' too: smooth, awq, rotate?
+ * What comes of it computes the same and compares with nothing. */
+int ht_verify_edits(const char *method);
 
 /* A matrix that readers build as a linear layer. */
 int ht_verify_is_linear(const ht_verify_run *v, size_t index);

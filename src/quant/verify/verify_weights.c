@@ -364,15 +364,12 @@ static int scale_searched(const ht_verify_run *v, const json_t *record) {
     return rule && strcmp(rule, "mse") == 0;
 }
 
-/* The record's method without transforms that the stored config says all about; NULL stays. */
-static const char *without_blocks(const char *method) {
-    static const char first[] = "hadamard+";
-    return method && strncmp(method, first, sizeof first - 1) == 0 ? method + sizeof first - 1 : method;
-}
-
-/* Methods that give every weight a code next to it; others may trade one's error for another's. */
+/* Methods that give every weight a code next to it; others may trade one's error for another's. Mixing inputs by blocks
+ * (hadamard) changes nothing about that: the stored config says all about it. */
 static int only_rounds(const char *method) {
-    static const char *const ROUNDING[] = {"rtn", "hqq"};
+    static const char *const ROUNDING[] = {"rtn", "hqq"}, first[] = "hadamard+";
+    if (method && strncmp(method, first, sizeof first - 1) == 0)
+        method += sizeof first - 1;
     for (size_t i = 0; i < sizeof ROUNDING / sizeof *ROUNDING; i++)
         if (!method || strcmp(method, ROUNDING[i]) == 0)
             return 1;
@@ -383,11 +380,10 @@ static ht_status check_parameter(ht_verify_run *v, findings *f, size_t index) {
     const ht_parameter *parameter = ht_checkpoint_parameter(v->checkpoint, index);
     const ht_format *format = &parameter->weight.format;
     const json_t *record = record_of(v, index, parameter->name);
-    const char *method = without_blocks(record ? ht_json_string(record, "method") : NULL);
-    int transformed = method && strchr(method, '+');
+    const char *method = record ? ht_json_string(record, "method") : NULL;
     weight_check w = {.ctx = v->ctx,
                       .parameter = parameter,
-                      .original = transformed ? NULL : original_of(v, parameter),
+                      .original = ht_verify_edits(method) ? NULL : original_of(v, parameter),
                       .round_trip = format->family == HT_FAMILY_MX,
                       .moved = !only_rounds(method),
                       .farthest = FARTHEST,
