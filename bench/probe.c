@@ -2,7 +2,8 @@
  *
  * The file copy writes straight from the mapped input into an unnamed file (O_TMPFILE), so that nothing is left behind
  * whatever happens. Like a plain copy it ends in the page cache: it says what reading the input and handing as many
- * bytes to the file system costs, not how fast the disk is. SPDX-License-Identifier: BSD-3-Clause */
+ * bytes to the file system costs, not how fast the disk is.
+ * SPDX-License-Identifier: BSD-3-Clause */
 #include "bench/bench.h"
 
 #include <fcntl.h> /* open, O_TMPFILE */

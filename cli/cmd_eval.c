@@ -1,7 +1,8 @@
 /* halftone eval: perplexity of a text, and distance from another model measured in the same pass.
  *
  * The protocol is ht_model_evaluate's (docs/evaluation.md); the first line of the result says it, so that a number
- * always travels with the way it was made. SPDX-License-Identifier: BSD-3-Clause */
+ * always travels with the way it was made.
+ * SPDX-License-Identifier: BSD-3-Clause */
 #include "cli/cli.h"
 #include "cli/commands.h"
 

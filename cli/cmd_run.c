@@ -2,7 +2,8 @@
  *
  * Tokens are shown as they come. A character may take several tokens, so text is held back while it ends in U+FFFD:
  * decode a short tail of already shown ids with and without the new ones, print the difference once it is whole. With
- * --json nothing is streamed and the same pieces are gathered. SPDX-License-Identifier: BSD-3-Clause */
+ * --json nothing is streamed and the same pieces are gathered.
+ * SPDX-License-Identifier: BSD-3-Clause */
 #include "cli/cli.h"
 #include "cli/commands.h"
 

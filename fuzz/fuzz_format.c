@@ -3,7 +3,8 @@
  *
  * Layout: the name up to the first NUL, eight bytes of options, the rest is values (and plane bytes), repeated as
  * needed. Traps when a name does not read back, when a slice of rows differs from the whole, or when a NaN becomes a
- * number. SPDX-License-Identifier: BSD-3-Clause */
+ * number.
+ * SPDX-License-Identifier: BSD-3-Clause */
 #include <math.h>
 #include <stddef.h>
 #include <stdint.h>

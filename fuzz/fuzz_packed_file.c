@@ -1,5 +1,6 @@
 /* Files of packed weights: any header and payload; one that is accepted must be readable row by row. The checksum is
- * made right first, else nothing would come past it. SPDX-License-Identifier: BSD-3-Clause */
+ * made right first, else nothing would come past it.
+ * SPDX-License-Identifier: BSD-3-Clause */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>

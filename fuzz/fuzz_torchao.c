@@ -1,5 +1,6 @@
 /* torchao's buffers: any bytes. One that is accepted must be readable, and come out again as it went in where there is
- * no padding. The first three bytes say the shape. SPDX-License-Identifier: BSD-3-Clause */
+ * no padding. The first three bytes say the shape.
+ * SPDX-License-Identifier: BSD-3-Clause */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>

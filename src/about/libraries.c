@@ -1,5 +1,6 @@
 /* The libraries of this build, each asked for its own version at run time: the shared object that is loaded may be
- * newer than the headers were. SPDX-License-Identifier: BSD-3-Clause */
+ * newer than the headers were.
+ * SPDX-License-Identifier: BSD-3-Clause */
 #include <halftone/about.h>
 
 #define PCRE2_CODE_UNIT_WIDTH 8

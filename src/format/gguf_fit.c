@@ -4,7 +4,8 @@
  * closed solution. So: walk over some trial scales around the one that just covers the range, solve each, keep the
  * best. The weights say how much an error on a value matters; the callers choose them (formats specification,
  * section 8.5). All sums are f32 in index order over values normalized to [1, 2), so they neither overflow nor depend
- * on anything else. SPDX-License-Identifier: BSD-3-Clause */
+ * on anything else.
+ * SPDX-License-Identifier: BSD-3-Clause */
 #include "format/gguf_fit.h"
 
 #include <math.h>   /* fabsf, frexpf, ldexpf */

@@ -11,7 +11,8 @@
  * The sign bit of a NVFP4 scale is ignored.
  * Scale rules: HT_SCALE_FLOOR for MXFP4 gives the bytes of other writers; the default takes the exponent above when
  * that leaves the smaller squared error. NVFP4: amax / 6; HT_SCALE_MSE also tries the neighbouring scales. Source: the
- * formats specification, sections 2.2 and 8.5. SPDX-License-Identifier: BSD-3-Clause */
+ * formats specification, sections 2.2 and 8.5.
+ * SPDX-License-Identifier: BSD-3-Clause */
 #include "format/gguf.h"
 
 #include "format/gguf_block.h"

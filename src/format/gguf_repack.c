@@ -5,7 +5,8 @@
  *
  * where half is 16 (mxfp4) or 8 (nvfp4). A block is its scale bytes, then its groups. One row of the table below says
  * it all for a type; both directions walk the same places. Refuses: other pairs of formats, shapes that either side
- * cannot hold. Source: the formats specification, sections 1.3 and 8.5. SPDX-License-Identifier: BSD-3-Clause */
+ * cannot hold. Source: the formats specification, sections 1.3 and 8.5.
+ * SPDX-License-Identifier: BSD-3-Clause */
 #include "format/gguf_repack.h"
 
 #include <stdint.h>

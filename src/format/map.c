@@ -4,7 +4,8 @@
  * keeps a few per cent of relative precision over seven decades: what optimizer state needs. 4-bit codes: first value
  * in the high nibble. The signed maps have no -1: the most negative value of a block comes back 0.7 % (4 bits: 11 %)
  * smaller. Refuses: rows that are not whole blocks. Source: the formats specification, section 5; Dettmers et al. 2022,
- * arXiv:2110.02861. SPDX-License-Identifier: BSD-3-Clause */
+ * arXiv:2110.02861.
+ * SPDX-License-Identifier: BSD-3-Clause */
 #include "format/map.h"
 
 #include <math.h> /* fabsf, isfinite */

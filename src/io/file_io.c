@@ -1,5 +1,6 @@
 /* Writing files. Short writes and interrupted calls are completed here; a failure becomes one line with path and
- * reason, SPACE when the disk, a quota or a size limit is full. SPDX-License-Identifier: BSD-3-Clause */
+ * reason, SPACE when the disk, a quota or a size limit is full.
+ * SPDX-License-Identifier: BSD-3-Clause */
 #include "io/file_io.h"
 
 #include <errno.h>       /* errno */

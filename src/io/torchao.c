@@ -12,7 +12,8 @@
  * The original checks none of this but the magic; here every size and parameter is, and the sums. Refused: other
  * layouts (KleidiAI, tables).
  * Source: cpu-kernels specification, sections 1.3, 1.5 and 1.6; PR 3938 of torchao for the order shared by all
- * machines. SPDX-License-Identifier: BSD-3-Clause */
+ * machines.
+ * SPDX-License-Identifier: BSD-3-Clause */
 #include <halftone/torchao.h>
 
 #include <limits.h> /* INT32_MAX */

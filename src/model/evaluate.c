@@ -10,7 +10,8 @@
  *
  * Logits exist for a slice of positions at a time; divergences are kept, 4 bytes a position. Sums run in f64 in the
  * order of positions, so the figures are the same for any thread count. Logits that are not finite end it with NUMERIC,
- * naming window and position. SPDX-License-Identifier: BSD-3-Clause */
+ * naming window and position.
+ * SPDX-License-Identifier: BSD-3-Clause */
 #include "model/decoder.h"
 
 #include <math.h>   /* log, exp, sqrt, isfinite */

@@ -1,11 +1,12 @@
 /* Rotary positions: the frequency of each pair of a head, and the variants that stretch them beyond the trained
  * context.
  *
- *   default   theta^(-2i/d)                                                     Su et al. 2021
- *   linear    divided by a factor                                               Chen et al. 2023, position
- * interpolation llama3    slow ones divided, fast ones kept, a ramp between                 Llama 3.1 model card yarn
- * as llama3 with the ramp over i; cosine and sine scaled            Peng et al. 2023, sections 3.2 to 3.4 longrope  one
- * divisor per pair, two lists: within the trained context, beyond   Ding et al. 2024
+ *   default   theta^(-2i/d)                                                Su et al. 2021
+ *   linear    divided by a factor                                          Chen et al. 2023, position interpolation
+ *   llama3    slow ones divided, fast ones kept, a ramp between            Llama 3.1 model card
+ *   yarn      as llama3 with the ramp over i; cosine and sine scaled       Peng et al. 2023, sections 3.2 to 3.4
+ *   longrope  one divisor per pair, two lists: within the trained          Ding et al. 2024
+ *             context, beyond
  *
  * LONGROPE chooses its list by the capacity of the sequence, once, so that every key of a sequence was rotated alike.
  * Frequencies are rounded to f32, and so are angles: that is what models were trained and published with.

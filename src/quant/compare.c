@@ -2,7 +2,8 @@
  *
  * Both sides are decoded to f32, transforms of inputs undone, in pieces of rows, in parallel; each piece leaves its own
  * sums (f64) and the sums are added in order. What exists on one side only, has another shape or is no number gets a
- * note instead. SPDX-License-Identifier: BSD-3-Clause */
+ * note instead.
+ * SPDX-License-Identifier: BSD-3-Clause */
 #include <halftone/quant.h>
 
 #include <math.h>   /* log10, fabs */

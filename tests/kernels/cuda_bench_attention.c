@@ -1,5 +1,6 @@
 /* Attention timings: 16384 tokens in all, heads x dim = 2048, on random data, beside the bf16 product 8192^3 in the
- * same rounds. Causal products count half. SPDX-License-Identifier: BSD-3-Clause */
+ * same rounds. Causal products count half.
+ * SPDX-License-Identifier: BSD-3-Clause */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,6 +1,7 @@
 /* Checks of the attention kernels (kernels/cuda/attention.h): 16-bit kernels and the fp8 kernel behind its quantizer,
  * against f64 sums over the same inputs, over shapes, masks, layouts, packed sequences and edges. Long shapes are
- * compared on some rows only. SPDX-License-Identifier: BSD-3-Clause */
+ * compared on some rows only.
+ * SPDX-License-Identifier: BSD-3-Clause */
 #include "kernels/cuda/attention.h"
 
 #include <math.h>

@@ -1,4 +1,5 @@
-/* Parts of the attention checks. SPDX-License-Identifier: BSD-3-Clause */
+/* Parts of the attention checks.
+ * SPDX-License-Identifier: BSD-3-Clause */
 #ifndef HT_TESTS_CUDA_CHECK_ATTENTION_H
 #define HT_TESTS_CUDA_CHECK_ATTENTION_H
 

@@ -1,5 +1,6 @@
 /* The pages of this module say what the tables say: recipes in docs/recipes.md are read, options and schemes are all
- * there. SPDX-License-Identifier: BSD-3-Clause */
+ * there.
+ * SPDX-License-Identifier: BSD-3-Clause */
 #include <halftone/recipe.h>
 
 #include <stdio.h>

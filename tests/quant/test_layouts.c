@@ -5,7 +5,8 @@
  *     original --ht_format_quantize, ht_format_dequantize on each matrix--> float files --open--> logits
  *
  * The two ways share no layout: a mixed-up expert, an interleave of gate and up undone wrongly, a scale plane of
- * another matrix or a transposition cannot pass. SPDX-License-Identifier: BSD-3-Clause */
+ * another matrix or a transposition cannot pass.
+ * SPDX-License-Identifier: BSD-3-Clause */
 #include <halftone/model.h>
 #include <halftone/quant.h>
 

@@ -1,5 +1,6 @@
 /* Rows of a run's report: kept, copied, in one order. The page and the JSON made of them: complete, escaped,
- * self-contained. SPDX-License-Identifier: BSD-3-Clause */
+ * self-contained.
+ * SPDX-License-Identifier: BSD-3-Clause */
 #include "quant/report/report.h"
 
 #include <jansson.h>

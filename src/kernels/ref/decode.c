@@ -8,7 +8,8 @@
  *
  * The tables of values are made by the format's own decoder from every code at scale 1 and zero point 0, so nothing
  * about a format is written down twice; values stay exact there, and (value - zero) * scale rounds as the decoder
- * rounds. SPDX-License-Identifier: BSD-3-Clause */
+ * rounds.
+ * SPDX-License-Identifier: BSD-3-Clause */
 #include "kernels/matmul.h"
 
 #include <stdint.h>

@@ -1,5 +1,6 @@
 /* Products in bf16 for any machine, and how all variants divide their scratch. Refuses nothing: ops/ has checked
- * shapes. SPDX-License-Identifier: BSD-3-Clause */
+ * shapes.
+ * SPDX-License-Identifier: BSD-3-Clause */
 #include "kernels/floats.h"
 
 #include <math.h> /* fmaf */

@@ -18,7 +18,8 @@
  *     twice[i]     [ x_i 0..7 | x_i 0..7 | x_i 8..15 | x_i 8..15 ...       paired[q][j]     [ w_j q.. | w_(j+4) q.. ]
  *
  * mix has 8 rows by 32 columns in registers. What is left over at the edges, fewer than 4 rows of x, longer k and k
- * that is no multiple of 8 take the body that AVX2 has. SPDX-License-Identifier: BSD-3-Clause */
+ * that is no multiple of 8 take the body that AVX2 has.
+ * SPDX-License-Identifier: BSD-3-Clause */
 #define HT_VECTOR_BYTES 32
 #define HT_DOT_ROWS 4
 #define HT_MIX_ROWS 4

@@ -4,7 +4,8 @@
  *       ----->  ----->               dense tile, then goes column by column, each feeding those after it in the panel
  *
  * Sums have one order, whatever the instruction set: the tile's (kernels/dense.h), then plain f32 in the order of
- * columns. SPDX-License-Identifier: BSD-3-Clause */
+ * columns.
+ * SPDX-License-Identifier: BSD-3-Clause */
 #include "quant/gptq/gptq_lanes.h"
 
 #include <string.h> /* memset */

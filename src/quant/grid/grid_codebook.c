@@ -1,6 +1,7 @@
 /* Grids of code books: a scale per block of a row, plain, or a code into the 8-bit dynamic map times a number of the
  * row, which stays as rounding to nearest chose it. Searched over neighbouring scales. Source: formats specification,
- * section 4; algorithms specification, section 2.3. SPDX-License-Identifier: BSD-3-Clause */
+ * section 4; algorithms specification, section 2.3.
+ * SPDX-License-Identifier: BSD-3-Clause */
 #include "quant/grid/grid.h"
 
 #include <math.h> /* isinf */

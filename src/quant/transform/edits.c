@@ -3,7 +3,8 @@
  * A matrix is read as f32, columns are scaled, rows rotated, columns rotated (through a turned copy of each), rows
  * scaled. A parameter that is stored for transformed inputs is taken back first, when the edit concerns its columns,
  * and made ready for them again last. Every value is computed alone or within its row or column, so the result does not
- * depend on threads. SPDX-License-Identifier: BSD-3-Clause */
+ * depend on threads.
+ * SPDX-License-Identifier: BSD-3-Clause */
 #include "quant/transform/edits.h"
 
 #include <stdint.h> /* SIZE_MAX */

@@ -5,7 +5,8 @@
  * So every part that reads a checkpoint (plan, driver, calibration, resuming) knows nothing of transforms, and memory
  * stays that of one matrix; the price is room on the disk for the float linears as f32, twice while one is made of
  * another. A stage carries the fingerprint of what it was made of and is removed when the output is complete. Refused:
- * a directory of that name that is no stage. SPDX-License-Identifier: BSD-3-Clause */
+ * a directory of that name that is no stage.
+ * SPDX-License-Identifier: BSD-3-Clause */
 #include "quant/transform/stage.h"
 
 #include <dirent.h>
