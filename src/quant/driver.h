@@ -64,6 +64,9 @@ ht_status ht_run_plan(ht_context *ctx, const ht_checkpoint *checkpoint, ht_plan 
 /* A failure of the input or the request: going on would meet it again, so nothing is kept to go on with. */
 int ht_run_will_fail_again(ht_status status);
 
+/* Is there a run at the output to go on with? Up to its last step, also when its files are in place already. */
+int ht_run_has_begun(const char *output);
+
 /* --- driver.c, for calibrate.c -------------------------------------------------------------------------------- */
 
 /* Everything of this job is there already. */

@@ -211,8 +211,7 @@ static ht_status check_apart(const ht_checkpoint *checkpoint, const char *output
                    "%s: holds the input itself, which stays as it is: choose another name for the output", output);
 }
 
-/* Is there a run to go on with? */
-static int has_begun(const char *output) {
+int ht_run_has_begun(const char *output) {
     struct stat info;
     char journal[PATH_MAX];
     return snprintf(journal, sizeof journal, "%s/.halftone/journal", output) < PATH_MAX && stat(journal, &info) == 0;
@@ -229,7 +228,7 @@ static ht_status quantize_stage(ht_context *ctx, const ht_checkpoint *checkpoint
         status = quantize(ctx, stage, output, options, out_plan);
         ht_checkpoint_close(stage);
     }
-    if (status == HT_OK || ht_run_will_fail_again(status) || (status == HT_ERR_MEMORY && !has_begun(output)))
+    if (status == HT_OK || ht_run_will_fail_again(status) || (status == HT_ERR_MEMORY && !ht_run_has_begun(output)))
         ht_stage_remove(path.data);
     if (status == HT_OK && out_plan)
         ht_stage_restate(*out_plan, of_input);

@@ -186,8 +186,9 @@ ht_status ht_stage_make(ht_context *ctx, const ht_checkpoint *checkpoint, ht_pla
     struct stat info;
     char config[4096];
     snprintf(config, sizeof config, "%s/config.json", output);
-    if (!options->overwrite && stat(config, &info) == 0)
-        return ht_fail(HT_ERR_OUTPUT, "%s: exists; remove it or allow overwriting", output);
+    if (!options->overwrite && stat(config, &info) == 0 && !ht_run_has_begun(output))
+        return ht_fail(HT_ERR_OUTPUT,
+                       "%s: exists already (it holds config.json): choose another name, or give --overwrite", output);
     const ht_method *method[MOST];
     step steps[MOST] = {{.method = NULL}};
     size_t count = collect(plan, method);
